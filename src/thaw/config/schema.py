@@ -1,0 +1,268 @@
+"""What a config file may say. Everything is checked here, before anything runs.
+
+Defaults matter: a value equal to its default is dropped before a recipe is hashed (`thaw.plan`), so a new option may be
+added without changing the identity of finished work, and a default must never change once released.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from thaw.config.models import ModelSpec, Strict
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]  # safe in file names, LaTeX, wildcards
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+SPLITS = ("train", "dev", "test")
+Split = Literal["train", "dev", "test"]
+
+
+class SplitCounts(Strict):
+    """One count per split."""
+
+    train: Positive
+    dev: Positive
+    test: Positive
+
+
+# --- corpora --------------------------------------------------------------------------------------
+
+
+class SyntheticSource(Strict):
+    """Speech made on the spot with espeak-ng, laid out like a Common Voice release."""
+
+    kind: Literal["synthetic"]
+    voice: str  # an espeak-ng language, e.g. "de" or "pt-br"
+    locale: str  # the CLDR locale the sentences come from, e.g. "de" or "pt_BR"
+    utterances: SplitCounts
+    speakers: SplitCounts
+    vocabulary: Positive = (
+        200  # at most this many different phrases (names of countries, languages, days, months, numbers)
+    )
+    phrases: tuple[Positive, Positive] = (1, 3)  # fewest and most phrases in a sentence
+    snr_db: tuple[float, float] = (25.0, 40.0)  # signal to noise ratio, drawn per clip
+    level_db: tuple[float, float] = (-26.0, -12.0)  # peak level, dB full scale, drawn per clip
+    sample_rate: Literal[22050, 32000, 44100, 48000] = 32000  # of the MP3 files
+    seed: int = 1
+
+
+class CommonVoiceSource(Strict):
+    """A Common Voice release (1 to 25) that the user has: an unpacked folder or an archive."""
+
+    kind: Literal["commonvoice"]
+    path: str  # the language's folder (with train.tsv, clips/) or its .tar.gz
+    sha256: str = ""  # of the archive; checked before it is unpacked
+    splits: dict[Split, str] = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
+    shards: Positive = 16  # jobs that convert it; aim for 500 to 2,000 clips a job
+
+
+Source = Annotated[SyntheticSource | CommonVoiceSource, Field(discriminator="kind")]
+
+
+class AudioSpec(Strict):
+    """How clips become 16 kHz mono int16."""
+
+    backend: Literal["soundfile", "sox"] = "soundfile"
+    min_seconds: Annotated[float, Field(ge=0)] = 0.1
+    max_seconds: Annotated[float, Field(gt=0)] = 30.0
+    clips_per_job: Annotated[int, Field(ge=1, le=20000)] = 1000
+
+
+class TextSpec(Strict):
+    """Normalisation of transcripts: the rules are applied in the order of the fields."""
+
+    alphabet: str  # the output classes in order, blank not included
+    normal_form: Literal["NFC", "NFKC"] = "NFC"
+    case: Literal["lower", "upper", "keep"] = "lower"
+    replace: dict[str, str] = {}  # e.g. {"ß": "ss"}; applied in order, before deletion
+    to_space: str = "-_/–—"  # each of these becomes a space
+    delete: str = '.,;:?!"“”„‟«»‹›…()'  # each of these disappears
+    outside: Literal["reject", "delete"] = "reject"  # what a character outside the alphabet does to its utterance
+
+    @field_validator("alphabet")
+    @classmethod
+    def _alphabet_is_a_set(cls, value: str) -> str:
+        doubles = sorted({c for c in value if value.count(c) > 1})
+        if doubles:
+            raise ValueError(f"characters given twice: {doubles}")
+        if " " not in value:
+            raise ValueError("the space is missing: words could not be told apart")
+        return value
+
+
+class CorpusSpec(Strict):
+    """Utterances of one language, and where they come from."""
+
+    label: str  # as tables print it, e.g. "German"
+    language: Name  # a key of `languages`
+    source: Source
+    audio: AudioSpec = AudioSpec()
+    licence: str = ""
+    citation: str = ""
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+class RecipeSpec(Strict):
+    """How a model is trained. Times are in epochs, learning rates per step."""
+
+    epochs: Positive
+    batch_size: Positive = 24  # utterances, over all GPUs
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    optimizer: Literal["adam-tf"] = "adam-tf"  # Adam as TensorFlow writes it (epsilon outside the bias correction)
+    adam_betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear
+    max_gradient_norm: Annotated[float, Field(ge=0)] = 0.0  # 0: no clipping
+    dropout: Fraction = 0.0  # at every dropout place of the model
+    order: Literal["bucketed", "sorted", "shuffled"] = "bucketed"  # sorted: by duration, as DeepSpeech does
+    drop_last: bool = False  # DeepSpeech drops an incomplete last batch of an epoch
+    early_stop_epochs: Annotated[int, Field(ge=0)] = 0  # stop after so many epochs without improvement; 0: never
+    early_stop_delta: Annotated[float, Field(ge=0)] = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class FrozenSpec(Strict):
+    """What the parts of a frozen layer that are not weights do."""
+
+    dropout: Literal["on", "off"] = "on"  # DeepSpeech keeps it on
+    norm: Literal["eval", "train"] = "eval"  # statistics of normalisation layers
+
+
+class TreatmentSpec(Strict):
+    """Start + the layers it resets + the layers it freezes."""
+
+    label: str = ""  # as tables print it; the treatment's name where empty
+    start: Literal["scratch", "source"] = "scratch"  # source: the study's source run
+    reset: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()
+    frozen: FrozenSpec = FrozenSpec()
+    optimizer_state: Literal["fresh", "transferred"] = "fresh"
+    recipe: dict[str, Any] = {}  # what this treatment changes in the recipe
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> TreatmentSpec:
+        both = [name for name in self.reset if name in self.freeze]
+        if both:
+            raise ValueError(f"layers both reset and frozen: {both}")
+        if self.start == "scratch" and (self.reset or self.freeze or self.optimizer_state == "transferred"):
+            raise ValueError("start: scratch leaves nothing to reset, freeze or transfer")
+        return self
+
+
+# --- decoding and scoring -------------------------------------------------------------------------
+
+
+class LanguageModelSpec(Strict):
+    """A KenLM n-gram model of the training text (dev and test sentences excluded)."""
+
+    order: Annotated[int, Field(ge=1, le=6)] = 3
+    prune: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    extra_text: str = ""  # a file of more sentences, one a line
+    discount_fallback: bool = True  # tiny corpora need it
+
+
+class TuningSpec(Strict):
+    """The grid of language model weights that is searched on dev, by rescoring n-best lists."""
+
+    alpha: tuple[float, float] = (0.0, 3.0)
+    beta: tuple[float, float] = (-1.0, 3.0)
+    steps: Positive = 13  # per axis
+    nbest: Positive = 50
+
+
+class GreedySpec(Strict):
+    """Best class per frame, repeats and blanks removed."""
+
+    kind: Literal["greedy"]
+    label: str = "greedy"
+
+
+class BeamSpec(Strict):
+    """flashlight-text lexicon beam search with KenLM. alpha and beta are natural-log weights, as in DeepSpeech."""
+
+    kind: Literal["beam"]
+    label: str = "beam + LM"
+    beam: Positive = 100
+    beam_threshold: Annotated[float, Field(gt=0)] = 25.0
+    tokens: Positive = 50  # classes considered per frame
+    language_model: LanguageModelSpec = LanguageModelSpec()
+    alpha: float = 0.931289039105002  # the DeepSpeech 0.7 release's; where `tune` is set, the first pass's
+    beta: float = 1.1834137581510284
+    tune: TuningSpec | None = None
+
+
+DecoderSpec = Annotated[GreedySpec | BeamSpec, Field(discriminator="kind")]
+
+
+class ScoringSpec(Strict):
+    """Intervals and tests: bootstrap over speakers."""
+
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    seed: int = 1
+
+
+# --- studies --------------------------------------------------------------------------------------
+
+
+class SourceRun(Strict):
+    """The run that transfer starts from."""
+
+    corpus: Name
+    model: Name
+    recipe: Name
+    seed: int = 1
+
+
+class StudySpec(Strict):
+    """A grid of runs: a source run, then every treatment on every target corpus with every seed."""
+
+    kind: Literal["freezing"]  # which paper's exhibits are drawn: a module of `thaw.studies`
+    source: SourceRun
+    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    model: Name
+    recipe: Name
+    treatments: Annotated[tuple[Name, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    decoders: Annotated[tuple[Name, ...], Field(min_length=1)]
+    style: dict[str, str] = {}  # colours of the figures, by treatment
+
+
+class ExecutionSpec(Strict):
+    """How work is done here. Nothing in it is part of any result's identity."""
+
+    threads: Positive = 1  # of one training or decoding job; recorded, since other counts give other bits
+    budget_seconds: Annotated[float, Field(ge=0)] = 0.0  # a training stops itself after this; 0: never
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    state: str = "results/state"  # unfinished trainings
+    tensorboard: bool = False
+    attempts: Positive = 3
+
+    @field_validator("state")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        if ".." in PurePosixPath(value).parts:
+            raise ValueError("must not contain '..'")
+        return value
+
+
+class Config(Strict):
+    """A whole config file, includes merged."""
+
+    name: Name
+    scale: Literal["mini", "paper"]
+    languages: dict[Name, TextSpec]
+    corpora: dict[Name, CorpusSpec]
+    models: dict[Name, ModelSpec]
+    recipes: dict[Name, RecipeSpec]
+    treatments: dict[Name, TreatmentSpec]
+    decoders: dict[Name, DecoderSpec]
+    scoring: ScoringSpec = ScoringSpec()
+    studies: dict[Name, StudySpec]
+    execution: ExecutionSpec = ExecutionSpec()
