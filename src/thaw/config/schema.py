@@ -237,7 +237,7 @@ class ExecutionSpec(Strict):
     """How work is done here. Nothing in it is part of any result's identity."""
 
     threads: Positive = 1  # of one training or decoding job; recorded, since other counts give other bits
-    budget_seconds: Annotated[float, Field(ge=0)] = 0.0  # a training stops itself after this; 0: never
+    runtime_minutes: Annotated[int, Field(ge=0)] = 0  # a training stops itself before this and is retried; 0: no limit
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     state: str = "results/state"  # unfinished trainings

@@ -1,0 +1,62 @@
+"""`thaw <verb>`: one verb per rule of the workflow, and a few for people. Each verb is a module of `thaw.commands`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from thaw import __version__
+from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR, Unfinished, UserError
+
+RULES = ("fetch", "audio", "manifest", "lm", "train", "decode", "score", "exhibit", "report")
+PEOPLE = ("runs", "transcribe", "features")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="thaw",
+        description="Which layers of a speech recogniser transfer? The verbs behind the workflow's rules.",
+        epilog="thaw VERB --help shows a verb's options and an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"thaw {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in (*PEOPLE, *RULES):
+        command = importlib.import_module(f"thaw.commands.{verb}")
+        sub = verbs.add_parser(
+            verb,
+            help=command.HELP,
+            description=command.HELP,
+            epilog=f"example:\n  {command.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns 0; 2 for what the user can mend (one line each); 75 for work that goes on next time."""
+    args = build_parser().parse_args(arguments)
+    try:
+        args.run(args)
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"thaw {args.verb}: {line}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except Unfinished as error:
+        print(f"thaw {args.verb}: {error}", file=sys.stderr)
+        return EXIT_UNFINISHED
+    except KeyboardInterrupt:
+        print(f"thaw {args.verb}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

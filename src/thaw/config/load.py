@@ -1,0 +1,189 @@
+"""Reading, merging and checking config files; every error says where it is and what is allowed there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from thaw.config.schema import Config, CorpusSpec, RecipeSpec, StudySpec
+from thaw.errors import UserError
+
+INCLUDE = "include"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """One YAML file as a dict; UserError names the file and the line of a mistake."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such config file") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a config is a mapping of keys, not {type(content).__name__}")
+    return content
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings, `over` winning, merged key by key at every depth."""
+    result = dict(under)
+    for key, value in over.items():
+        inner = result.get(key)
+        both_mappings = isinstance(value, Mapping) and isinstance(inner, Mapping)
+        result[key] = merged(cast(Mapping[str, Any], inner), value) if both_mappings else value
+    return result
+
+
+def with_includes(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """`raw` with the files of its `include:` list (paths from the repository root) merged beneath it."""
+    includes = raw.get(INCLUDE, [])
+    if not isinstance(includes, list):
+        raise UserError("config: include: give a list of files")
+    result: dict[str, Any] = {}
+    for name in includes:
+        result = merged(result, with_includes(read_yaml(Path(name))))
+    return merged(result, {key: value for key, value in raw.items() if key != INCLUDE})
+
+
+def validate(raw: Mapping[str, Any]) -> Config:
+    """A checked Config. Raises UserError with one line per mistake: where, what, what is allowed."""
+    try:
+        config = Config.model_validate(with_includes(raw))
+    except ValidationError as error:
+        raise UserError("\n".join(sorted(set(_lines(error))))) from error
+    problems = list(_cross_checks(config))
+    if problems:
+        raise UserError("\n".join(f"config: {problem}" for problem in problems))
+    return config
+
+
+def load(paths: Iterable[Path]) -> Config:
+    """The config of one or more files, later ones winning."""
+    raw: dict[str, Any] = {}
+    for path in paths:
+        raw = merged(raw, read_yaml(path))
+    return validate(raw)
+
+
+def suggestion(name: str, allowed: Iterable[str]) -> str:
+    """What is allowed where `name` was not, the nearest spelling first."""
+    allowed = list(allowed)
+    near = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}allowed: {', '.join(allowed)}"
+
+
+def _lines(error: ValidationError) -> Iterable[str]:
+    for item in error.errors():
+        # Discriminated unions add the tag to the location: corpora.german.source.synthetic.voice; it reads well enough.
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            key = str(item["loc"][-1])
+            yield f"config: {where}: unknown key; {suggestion(key, _keys_at(item['loc'][:-1]))}"
+        elif item["type"] == "missing":
+            yield f"config: {where}: missing"
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            value = item.get("input")
+            shown = f" (given: {value!r})" if isinstance(value, str | int | float | bool) else ""
+            yield f"config: {where}: {message}{shown}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that a config may have at a location, found by walking the schema along it."""
+    schema = Config.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in location:
+        node = _resolved(schema, node)
+        if "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"][part]}
+        elif "properties" in node and part in node["properties"]:
+            node = node["properties"][part]
+        elif isinstance(node.get("additionalProperties"), dict):
+            node = node["additionalProperties"]
+        elif "patternProperties" in node:
+            node = next(iter(node["patternProperties"].values()))
+    return list(_resolved(schema, node).get("properties", {}))
+
+
+def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node or "anyOf" in node:
+        node = node["anyOf"][0] if "anyOf" in node else schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    return node
+
+
+def _cross_checks(config: Config) -> Iterable[str]:
+    for name, corpus in config.corpora.items():
+        yield from _corpus_checks(name, corpus, config)
+    for name, study in config.studies.items():
+        yield from _study_checks(name, study, config)
+
+
+def _corpus_checks(name: str, corpus: CorpusSpec, config: Config) -> Iterable[str]:
+    where = f"corpora.{name}"
+    if corpus.language not in config.languages:
+        yield f"{where}.language: {corpus.language!r} is not there; {suggestion(corpus.language, config.languages)}"
+    path = getattr(corpus.source, "path", None)
+    if path is not None and not Path(path).exists():
+        yield f"{where}.source.path: {path}: no such file or folder"
+    if corpus.audio.min_seconds >= corpus.audio.max_seconds:
+        yield f"{where}.audio: min_seconds is not below max_seconds"
+
+
+def _study_checks(name: str, study: StudySpec, config: Config) -> Iterable[str]:
+    where = f"studies.{name}"
+    tables: list[tuple[str, Iterable[str], Mapping[str, Any]]] = [
+        ("source.corpus", [study.source.corpus], config.corpora),
+        ("source.model", [study.source.model], config.models),
+        ("source.recipe", [study.source.recipe], config.recipes),
+        ("targets", study.targets, config.corpora),
+        ("model", [study.model], config.models),
+        ("recipe", [study.recipe], config.recipes),
+        ("treatments", study.treatments, config.treatments),
+        ("decoders", study.decoders, config.decoders),
+        ("style", study.style, {treatment: None for treatment in study.treatments}),
+    ]
+    missing = False
+    for key, names, table in tables:
+        for wanted in names:
+            if wanted not in table:
+                missing = True
+                yield f"{where}.{key}: {wanted!r} is not there; {suggestion(wanted, table)}"
+        names = list(names)
+        for double in sorted({wanted for wanted in names if names.count(wanted) > 1}):
+            yield f"{where}.{key}: {double!r} is given twice"
+    if not missing:
+        yield from _treatment_checks(where, study, config)
+
+
+def _treatment_checks(where: str, study: StudySpec, config: Config) -> Iterable[str]:
+    layers = config.models[study.model].layer_names
+    recipe = config.recipes[study.recipe].model_dump()
+    for name in study.treatments:
+        treatment = config.treatments[name]
+        for key, wanted in (("reset", treatment.reset), ("freeze", treatment.freeze)):
+            for layer in wanted:
+                if layer not in layers:
+                    yield (
+                        f"treatments.{name}.{key}: {study.model} (of {where}) has no layer {layer!r}; "
+                        f"{suggestion(layer, layers)}"
+                    )
+        try:
+            RecipeSpec.model_validate({**recipe, **treatment.recipe})
+        except ValidationError as error:
+            for item in error.errors():
+                key = str(item["loc"][0])
+                allowed = suggestion(key, recipe) if item["type"] == "extra_forbidden" else item["msg"]
+                yield f"treatments.{name}.recipe.{key}: {allowed}"
+        if set(treatment.freeze) == set(layers):
+            yield f"treatments.{name}.freeze: all layers are frozen, nothing is left to train"
+
+
+def semantic(spec: BaseModel, *leave_out: str) -> dict[str, Any]:
+    """A spec as plain JSON types with defaults (and `leave_out`) dropped: what goes into a hash."""
+    return spec.model_dump(mode="json", exclude_defaults=True, exclude=set(leave_out))

@@ -1,0 +1,63 @@
+"""Where everything lives under `results/`: the one place that knows. Paths are relative to the working directory."""
+
+from __future__ import annotations
+
+from thaw.plan import Corpus, Decode, LanguageModel, Manifest, Run
+
+RESULTS = "results"
+CORPORA = f"{RESULTS}/corpora"
+AUDIO = f"{RESULTS}/audio"
+MANIFESTS = f"{RESULTS}/manifests"
+LMS = f"{RESULTS}/lms"
+RUNS = f"{RESULTS}/runs"
+DECODES = f"{RESULTS}/decodes"
+SCORES = f"{RESULTS}/scores"
+LOGS = f"{RESULTS}/logs"
+
+
+def utterances(corpus: Corpus) -> str:
+    """The corpus's listing: one utterance a line."""
+    return f"{CORPORA}/{corpus.source_id}/utterances.jsonl"
+
+
+def corpus_rejects(corpus: Corpus) -> str:
+    return f"{CORPORA}/{corpus.source_id}/rejects.tsv"
+
+
+def shards(corpus: Corpus, ending: str) -> list[str]:
+    """The files of all audio shards with one ending: wav, jsonl or rejects.tsv."""
+    return [f"{AUDIO}/{corpus.audio_id}/{shard}.{ending}" for shard in range(corpus.shards)]
+
+
+def manifest(which: Manifest, name: str) -> str:
+    """A manifest's file: train.jsonl, dev.jsonl, test.jsonl, rejects.tsv or counts.json."""
+    return f"{MANIFESTS}/{which.id}/{name}"
+
+
+def lm(which: LanguageModel, name: str) -> str:
+    """A language model's file: lm.binary, lexicon.txt or lm.json."""
+    return f"{LMS}/{which.id}/{name}"
+
+
+def run(which: Run, name: str) -> str:
+    """A run's file: model.safetensors, model.sha256, optimizer.safetensors, run.json or metrics.jsonl."""
+    return f"{RUNS}/{which.id}/{name}"
+
+
+def decode(which: Decode, name: str) -> str:
+    """A decode's file: hypotheses.jsonl or decode.json."""
+    return f"{DECODES}/{which.id}/{name}"
+
+
+def score(which: Decode, name: str) -> str:
+    """A decode's scores: scores.json (totals, intervals) or counts.jsonl (per utterance)."""
+    return f"{SCORES}/{which.id}/{name}"
+
+
+def exhibit(study: str, config: str, name: str, ending: str) -> str:
+    """An exhibit's file, e.g. results/freezing/mini/table2.csv."""
+    return f"{RESULTS}/{study}/{config}/{name}.{ending}"
+
+
+def report(config: str) -> str:
+    return f"{RESULTS}/report-{config}.html"

@@ -1,0 +1,62 @@
+# What every rule looks things up in: the checked config and its plan. No rules here.
+import os
+import sys
+from pathlib import Path
+
+from thaw import layout, showing
+from thaw.config.load import validate
+from thaw.errors import UserError
+from thaw.plan import resolve
+
+try:
+    PLAN = resolve(validate(config))
+except UserError as error:
+    # One line that says where and what, instead of a traceback through Snakemake.
+    print(error, file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(1)
+
+EXECUTION = PLAN.config.execution
+REPORT = layout.report(PLAN.config.name)
+EXHIBITS = showing.exhibits(PLAN)
+
+# Rules call `thaw`, which lives beside the Python that runs Snakemake, also where the environment is not activated.
+shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
+
+
+wildcard_constraints:
+    id="[a-z0-9-]+",
+    shard="[0-9]+",
+    study="[a-z0-9-]+",
+    name="[a-z0-9-]+",
+
+
+def manifest_files(manifest, name):
+    """A run's manifests of one split; a run may train on several corpora."""
+    return [layout.manifest(manifest, name)]
+
+
+def start_files(wildcards, name):
+    """The files of the run that this one starts from; none where it starts from scratch."""
+    start = PLAN.runs[wildcards.id].start
+    return [layout.run(start, name)] if start else []
+
+
+def start_model(wildcards):
+    return ancient(start_files(wildcards, "model.safetensors"))
+
+
+def start_optimizer(wildcards):
+    run = PLAN.runs[wildcards.id]
+    transferred = run.recipe.optimizer_state == "transferred"
+    return ancient(start_files(wildcards, "optimizer.safetensors") if transferred else [])
+
+
+def tuning_manifest(wildcards):
+    decode = PLAN.decodes[wildcards.id]
+    return [layout.manifest(decode.run.manifest, "dev.jsonl")] if decode.tunes else []
+
+
+def lm_file(wildcards, name):
+    decode = PLAN.decodes[wildcards.id]
+    return [layout.lm(decode.lm, name)] if decode.lm else []

@@ -1,0 +1,79 @@
+# From a corpus as published to manifests: fetch, audio, manifest.
+
+
+# The corpus's own files stay in a folder that is no output, so that a failed attempt does not delete a download.
+rule fetch:
+    output:
+        utterances="results/corpora/{id}/utterances.jsonl",
+        rejects="results/corpora/{id}/rejects.tsv",
+        record="results/corpora/{id}/source.json",
+    log:
+        "results/logs/fetch/{id}.log",
+    params:
+        source=lambda wildcards: PLAN.sources[wildcards.id].source_json,
+        language=lambda wildcards: PLAN.sources[wildcards.id].spec.language,
+    retries: 2
+    threads: 2
+    resources:
+        runtime=720,
+        mem_mb=2000,
+    message:
+        "fetch {wildcards.id}"
+    shell:
+        "thaw fetch --source {params.source:q} --language {params.language}"
+        " --root results/corpora/{wildcards.id}/files"
+        " --utterances {output.utterances} --rejects {output.rejects} --record {output.record} 2>&1 | tee {log}"
+
+
+rule audio:
+    input:
+        utterances=lambda wildcards: layout.utterances(PLAN.audio[wildcards.id]),
+    output:
+        wav="results/audio/{id}/{shard}.wav",
+        index="results/audio/{id}/{shard}.jsonl",
+        rejects="results/audio/{id}/{shard}.rejects.tsv",
+    log:
+        "results/logs/audio/{id}-{shard}.log",
+    params:
+        audio=lambda wildcards: PLAN.audio[wildcards.id].audio_json,
+        shards=lambda wildcards: PLAN.audio[wildcards.id].shards,
+    threads: 2
+    resources:
+        runtime=120,
+        mem_mb=2000,
+    message:
+        "convert shard {wildcards.shard} of {wildcards.id}"
+    shell:
+        "thaw audio --audio {params.audio:q} --utterances {input.utterances} --threads {threads}"
+        " --shard {wildcards.shard} --shards {params.shards}"
+        " --wav {output.wav} --index {output.index} --rejects {output.rejects} 2>&1 | tee {log}"
+
+
+rule manifest:
+    input:
+        utterances=lambda wildcards: layout.utterances(PLAN.manifests[wildcards.id].corpus),
+        corpus_rejects=lambda wildcards: layout.corpus_rejects(PLAN.manifests[wildcards.id].corpus),
+        wav=lambda wildcards: layout.shards(PLAN.manifests[wildcards.id].corpus, "wav"),
+        index=lambda wildcards: layout.shards(PLAN.manifests[wildcards.id].corpus, "jsonl"),
+        rejects=lambda wildcards: layout.shards(PLAN.manifests[wildcards.id].corpus, "rejects.tsv"),
+    output:
+        train="results/manifests/{id}/train.jsonl",
+        dev="results/manifests/{id}/dev.jsonl",
+        test="results/manifests/{id}/test.jsonl",
+        rejects="results/manifests/{id}/rejects.tsv",
+        counts="results/manifests/{id}/counts.json",
+    log:
+        "results/logs/manifest/{id}.log",
+    params:
+        text=lambda wildcards: PLAN.manifests[wildcards.id].text_json,
+        frames=lambda wildcards: PLAN.manifests[wildcards.id].frames_json,
+    resources:
+        runtime=30,
+        mem_mb=2000,
+    message:
+        "manifests of {wildcards.id}"
+    shell:
+        "thaw manifest --text {params.text:q} --frames {params.frames:q} --utterances {input.utterances}"
+        " --index {input.index} --wav {input.wav} --rejects-in {input.corpus_rejects} {input.rejects}"
+        " --train {output.train} --dev {output.dev} --test {output.test}"
+        " --rejects {output.rejects} --counts {output.counts} 2>&1 | tee {log}"

@@ -1,0 +1,60 @@
+# Tables, figures and the report: drawn from scores, metrics and counts only.
+
+
+rule table:
+    input:
+        files=lambda wildcards: EXHIBITS[wildcards.study, wildcards.name].inputs,
+    output:
+        csv="results/{study}/{config}/{name}.csv",
+        md="results/{study}/{config}/{name}.md",
+        tex="results/{study}/{config}/{name}.tex",
+    log:
+        "results/logs/exhibit/{study}-{config}-{name}.log",
+    params:
+        exhibit=lambda wildcards: EXHIBITS[wildcards.study, wildcards.name].spec_json,
+    wildcard_constraints:
+        name="table[a-z0-9-]*",
+        config=PLAN.config.name,
+    localrule: True
+    message:
+        "{wildcards.study}: {wildcards.name}"
+    shell:
+        "thaw exhibit --exhibit {params.exhibit:q} --out {output.csv} {output.md} {output.tex} 2>&1 | tee {log}"
+
+
+rule figure:
+    input:
+        files=lambda wildcards: EXHIBITS[wildcards.study, wildcards.name].inputs,
+    output:
+        png="results/{study}/{config}/{name}.png",
+        pdf="results/{study}/{config}/{name}.pdf",
+        csv="results/{study}/{config}/{name}.csv",
+    log:
+        "results/logs/exhibit/{study}-{config}-{name}.log",
+    params:
+        exhibit=lambda wildcards: EXHIBITS[wildcards.study, wildcards.name].spec_json,
+    wildcard_constraints:
+        name="figure[a-z0-9-]*",
+        config=PLAN.config.name,
+    localrule: True
+    message:
+        "{wildcards.study}: {wildcards.name}"
+    shell:
+        "thaw exhibit --exhibit {params.exhibit:q} --out {output.png} {output.pdf} {output.csv} 2>&1 | tee {log}"
+
+
+rule report:
+    input:
+        exhibits=[path for exhibit in EXHIBITS.values() for path in exhibit.outputs],
+        behind=showing.behind_report(PLAN),
+    output:
+        html=REPORT,
+    log:
+        f"results/logs/report-{PLAN.config.name}.log",
+    params:
+        report=showing.report_json(PLAN),
+    localrule: True
+    message:
+        "report {output.html}"
+    shell:
+        "thaw report --report {params.report:q} --out {output.html} 2>&1 | tee {log}"

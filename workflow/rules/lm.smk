@@ -1,0 +1,26 @@
+# KenLM n-gram models of the training text; dev and test sentences are left out of it.
+
+
+rule lm:
+    input:
+        train=lambda wildcards: layout.manifest(PLAN.lms[wildcards.id].manifest, "train.jsonl"),
+        dev=lambda wildcards: layout.manifest(PLAN.lms[wildcards.id].manifest, "dev.jsonl"),
+        test=lambda wildcards: layout.manifest(PLAN.lms[wildcards.id].manifest, "test.jsonl"),
+    output:
+        binary="results/lms/{id}/lm.binary",
+        lexicon="results/lms/{id}/lexicon.txt",
+        record="results/lms/{id}/lm.json",
+    log:
+        "results/logs/lm/{id}.log",
+    params:
+        lm=lambda wildcards: PLAN.lms[wildcards.id].spec_json,
+        alphabet=lambda wildcards: PLAN.lms[wildcards.id].manifest.text.alphabet,
+    resources:
+        runtime=240,
+        mem_mb=16000,
+    message:
+        "language model {wildcards.id}"
+    shell:
+        "thaw lm --lm {params.lm:q} --alphabet {params.alphabet:q} --train {input.train}"
+        " --exclude {input.dev} {input.test}"
+        " --binary {output.binary} --lexicon {output.lexicon} --record {output.record} 2>&1 | tee {log}"

@@ -1,0 +1,41 @@
+# One training a job. It keeps its state outside its outputs and goes on from there when it is tried again (exit 75).
+
+
+rule train:
+    input:
+        train=lambda wildcards: layout.manifest(PLAN.runs[wildcards.id].manifest, "train.jsonl"),
+        dev=lambda wildcards: layout.manifest(PLAN.runs[wildcards.id].manifest, "dev.jsonl"),
+        # Big files are ancient, small ones that say the same are tracked: a touch or a copy trains nothing anew.
+        audio=lambda wildcards: ancient(layout.shards(PLAN.runs[wildcards.id].manifest.corpus, "wav")),
+        start=start_model,
+        start_optimizer=start_optimizer,
+        start_digest=lambda wildcards: start_files(wildcards, "model.sha256"),
+    output:
+        model="results/runs/{id}/model.safetensors",
+        optimizer="results/runs/{id}/optimizer.safetensors",
+        digest="results/runs/{id}/model.sha256",
+        record="results/runs/{id}/run.json",
+        metrics="results/runs/{id}/metrics.jsonl",
+    log:
+        "results/logs/train/{id}.log",
+    params:
+        recipe=lambda wildcards: PLAN.runs[wildcards.id].recipe_json,
+    retries: EXECUTION.attempts - 1
+    threads: EXECUTION.threads
+    # A source goes first: all that is to start from it waits.
+    priority: 10
+    resources:
+        runtime=EXECUTION.runtime_minutes,
+        mem_mb=4000,
+        device=EXECUTION.device,
+        state=EXECUTION.state,
+        checkpoint_seconds=int(EXECUTION.checkpoint_seconds),
+    message:
+        "train {wildcards.id}"
+    shell:
+        "thaw train --recipe {params.recipe:q} --train {input.train} --dev {input.dev}"
+        " --start {input.start} --start-optimizer {input.start_optimizer}"
+        " --state {resources.state}/{wildcards.id} --runtime {resources.runtime}"
+        " --checkpoint-seconds {resources.checkpoint_seconds} --threads {threads} --device {resources.device}"
+        " --model {output.model} --optimizer {output.optimizer} --digest {output.digest}"
+        " --record {output.record} --metrics {output.metrics} 2>&1 | tee {log}"
