@@ -14,7 +14,7 @@ LOCK := build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 FORMATTED := $(wildcard Snakefile) $(wildcard workflow)
 
 help:  ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' Makefile | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
 study: setup  ## set up, run the default study (mini scale), write results/report-mini.html
 	@snakemake --cores all
@@ -36,7 +36,7 @@ test: setup  ## set up, linters, types, all tests
 	pytest -n 2 --dist loadfile
 
 bench: setup  ## run every benchmark in bench/, in turn
-	@for file in bench/[!_]*.py; do name=$${file##*/}; echo "== $$name"; python -m "bench.$${name%.py}"; done
+	@shopt -s nullglob; for file in bench/[!_]*.py; do name=$${file##*/}; echo "== $$name"; python -m "bench.$${name%.py}"; done
 
 format: setup  ## put Python and Snakemake files into the house format
 	ruff check --fix

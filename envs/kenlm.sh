@@ -31,7 +31,7 @@ bin=$work/make/bin
 printf 'a b c\na b d\nb c d\n' >"$work/text"
 "$bin/lmplz" -o 3 -S 64M -T "$work/" --discount_fallback --text "$work/text" --arpa "$work/lm.arpa"
 "$bin/build_binary" trie "$work/lm.arpa" "$work/lm.trie"
-echo 'a b d' | "$bin/query" "$work/lm.trie" | grep -q '^Perplexity including OOVs'
+echo 'a b d' | "$bin/query" "$work/lm.trie" | grep '^Perplexity including OOVs'
 
 rm -rf build/kenlm
 mkdir -p build/kenlm/bin

@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD logs=build/logs
 lock=envs/requirements-dev.txt
+unset PYTHONPATH PIP_USER # pip would take packages from elsewhere for installed
 
 say() { echo "set-up: $*"; }
 hash_of() { cat "$@" | { sha256sum 2>/dev/null || shasum -a 256; } | cut -c1-64; }
@@ -37,10 +38,13 @@ stage() {
 }
 
 is_supported() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; }
+# The interpreter below any active venv: ours may be about to be rebuilt.
 find_python() {
-    local candidate
+    local candidate PATH=${PATH//"$root/.venv/bin:"/}
     for candidate in ${PYTHON:-python3.11 python3.12 python3}; do
-        if is_supported "$candidate"; then command -v "$candidate" && return; fi
+        if is_supported "$candidate"; then
+            "$candidate" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))' && return
+        fi
     done
     say "no Python 3.11 or 3.12 found (looked for: ${PYTHON:-python3.11 python3.12 python3}); install one, or name it: make setup PYTHON=/path/to/python3.11" >&2
     return 1
@@ -73,7 +77,10 @@ fi
 python=$(find_python)
 mkdir -p $logs
 # Two set-ups at once (say, two terminals) would tread on each other: the second waits, then finds the work done.
-if command -v flock >/dev/null; then exec 9>build/.setup-lock && flock 9; fi
+if command -v flock >/dev/null; then
+    exec 9>build/.setup-lock
+    flock -n 9 || { say "waiting for another set-up of this folder" && flock 9; }
+fi
 
 kenlm_done || stage "system packages" system envs/system.sh "$python"
 kenlm_job=
@@ -91,5 +98,5 @@ if [ -n "$kenlm_job" ]; then
     wait $kenlm_job
     kenlm_job=
 fi
-sox --help 2>/dev/null | grep -qw mp3 || say "note: sox with MP3 is not installed, so the audio backend \`sox\` is off (the default one needs nothing)"
+sox --help 2>/dev/null | grep -w mp3 >/dev/null || say "note: sox with MP3 is not installed, so the audio backend \`sox\` is off (the default one needs nothing)"
 say "done in $SECONDS s. To use it: source .venv/bin/activate"

@@ -11,12 +11,11 @@ boost_dev="libboost-program-options-dev libboost-system-dev libboost-thread-dev 
 
 has_compiler() { command -v "${CXX:-g++}" >/dev/null && command -v make >/dev/null; }
 has_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
-has_sox() { sox --help 2>/dev/null | grep -qw mp3; }
+has_sox() { sox --help 2>/dev/null | grep -w mp3 >/dev/null; } # not -q: it would end sox with SIGPIPE
 # A link test sees every place the compiler sees, also conda's.
 has_boost() {
     # shellcheck disable=SC2086
-    echo '#include <boost/program_options.hpp>
-        int main() { return 0; }' | "${CXX:-g++}" ${CPPFLAGS:-} ${CXXFLAGS:-} -x c++ - -o /dev/null ${LDFLAGS:-} \
+    printf '#include <boost/version.hpp>\nint main() { return 0; }\n' | "${CXX:-g++}" ${CPPFLAGS:-} ${CXXFLAGS:-} -x c++ - -o /dev/null ${LDFLAGS:-} \
         -lboost_program_options -lboost_system -lboost_thread -lboost_unit_test_framework 2>/dev/null
 }
 
@@ -37,7 +36,7 @@ install() {
 boost_without_root() {
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
     local apt="$PWD/build/apt" sysroot="$PWD/build/sysroot"
-    rm -rf "$apt" "$sysroot" && mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs"
+    rm -rf "$apt" "$sysroot" "$sysroot.part" && mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs"
     printf 'Dir::State::Lists "%s/lists";\nDir::Cache "%s/cache";\n' "$apt" "$apt" >"$apt/apt.conf"
     export APT_CONFIG="$apt/apt.conf"
     apt-get -qq update || return 1
@@ -57,7 +56,7 @@ has_venv || needed+=(python3-venv)
 [ -d build/sysroot ] || { has_compiler && has_boost; } || needed+=($boost_dev)
 
 if can_install; then
-    [ ${#needed[@]} = 0 ] || install "${needed[@]}"
+    [ ${#needed[@]} = 0 ] || install "${needed[@]}" || true # what is still missing is named below
     has_sox || install sox libsox-fmt-mp3 || true # optional
 fi
 
@@ -71,6 +70,6 @@ if [ ${#missing[@]} != 0 ]; then
     echo "Missing on this machine; type one of:"
     echo "    sudo apt-get install ${missing[*]}"
     echo "    conda env create -f envs/tools.yaml && conda activate thaw-tools"
-    echo "and then the same make command again."
+    echo "and then the same make command again. Other systems: a C++ compiler, make and Boost's development files."
     exit 1
 fi
