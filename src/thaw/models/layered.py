@@ -5,11 +5,13 @@ Shapes: B batch, T frames, F features, V classes (alphabet + blank; blank is the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
+from thaw.errors import UserError
 from thaw.randomness import seed_of
 
 Drop = Callable[[Tensor], Tensor]
@@ -28,9 +30,10 @@ class Layer(nn.Module):
 
 
 class Noise:
-    """Dropout masks that depend on (seed, epoch, utterance, layer) alone, so not on how utterances are batched.
+    """Dropout masks that depend on (seed, epoch, utterance, layer) alone, not on how utterances are batched or padded.
 
-    `rates` maps layer names to dropout rates; layers left out, or at 0, are not disturbed.
+    `rates` maps layer names to dropout rates; layers left out, or at 0, are not disturbed. `ids` name the utterances
+    of the batch, row by row.
     """
 
     def __init__(self, rates: Mapping[str, float], seed: int, epoch: int, ids: Sequence[str]) -> None:
@@ -43,20 +46,41 @@ class Noise:
         rate = self.rates.get(layer, 0.0)
         if rate == 0.0:
             return keep
+        level = min(max(round((1.0 - rate) * 65536), 1), 65535)  # of 65536 units, so many are kept
         calls = 0
 
         def drop(x: Tensor) -> Tensor:
             nonlocal calls
-            mask = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-            for row, utterance in enumerate(self.ids):
-                generator = torch.Generator(device=x.device)
-                generator.manual_seed(seed_of(*self.place, utterance, layer, calls))
-                # Time leads, so that the padding behind an utterance does not change its mask.
-                mask[row].bernoulli_(1.0 - rate, generator=generator)
+            keys = torch.tensor([_two_words(seed_of(*self.place, i, layer, calls)) for i in self.ids], device=x.device)
             calls += 1
-            return x * mask.div_(1.0 - rate)
+            kept = _noise(keys.to(torch.int32), x.shape[1], x.shape[2]) < level - 32768
+            return x * kept.to(x.dtype).mul_(65536 / level)
 
         return drop
+
+
+def _two_words(seed: int) -> tuple[int, int]:
+    """A 63-bit seed as two signed 32-bit words."""
+    return (seed >> 32) - 2**30, (seed & 0xFFFFFFFF) - 2**31
+
+
+def _noise(keys: Tensor, frames: int, units: int) -> Tensor:
+    """Uniform int16 (B, T, H) from two int32 words per row, keys (B, 2); a value depends on its row's key, t, h, H.
+
+    A hash of a counter, not a generator: a generator has to be asked row by row (ten times the time on a CPU), and on a
+    GPU its numbers depend on how many are drawn at once. The mixing steps are those of `lowbias32`
+    (skeeto/hash-prospector); each 32-bit hash serves two units.
+    """
+    pairs = (units + 1) // 2
+    counter = torch.arange(frames * pairs, dtype=torch.int32, device=keys.device)
+    h = (counter * -1640531527) ^ keys[:, :1]  # (B, T·pairs); the factor is 2^32 / golden ratio
+    h ^= (h >> 16) & 0xFFFF  # shifts of int32 copy the sign bit: masked off
+    h *= 0x7FEB352D
+    h += keys[:, 1:]  # a second word, so that two rows' sequences are not shifts of each other
+    h ^= (h >> 15) & 0x1FFFF
+    h *= -2073254261  # 0x846CA68B
+    h ^= (h >> 16) & 0xFFFF
+    return h.view(torch.int16).view(len(keys), frames, 2 * pairs)[:, :, :units]
 
 
 def keep(x: Tensor) -> Tensor:
@@ -70,6 +94,7 @@ class LayeredModel(nn.Module):
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         super().__init__()
         self.layers = nn.ModuleDict(layers)
+        self.still: frozenset[str] = frozenset()  # layers whose norms keep their statistics in training too
 
     def layer(self, name: str) -> Layer:
         """The layer called `name`."""
@@ -87,9 +112,51 @@ class LayeredModel(nn.Module):
         generator = torch.Generator().manual_seed(seed_of(seed, "init", name))
         self.layer(name).reset_parameters(generator)
 
+    def train(self, mode: bool = True) -> LayeredModel:
+        """As `nn.Module.train`, but the normalisation inside the layers of `still` stays in evaluation mode."""
+        super().train(mode)
+        for name in self.still:
+            for module in self.layer(name).modules():
+                if isinstance(module, _NormBase):
+                    module.eval()
+        return self
+
+    def layer_state(self, name: str) -> dict[str, Tensor]:
+        """The weights and buffers of one layer, by the names they have in the whole model's `state_dict`."""
+        return {f"layers.{name}.{key}": tensor for key, tensor in self.layer(name).state_dict().items()}
+
+    @torch.no_grad()
+    def load_layers(self, tensors: Mapping[str, Tensor], names: Iterable[str], origin: str) -> None:
+        """Copy the named layers' weights and buffers from `tensors` (named as in `state_dict`).
+
+        UserError says which layer does not fit, and how; `origin` says there where the tensors came from.
+        """
+        strange = sorted({key.split(".")[1] for key in tensors if key.count(".") >= 2} - set(self.layers))
+        if strange:
+            raise UserError(f"{origin} has layers that this model has not: {strange}; its layers: {list(self.layers)}")
+        for name in names:
+            own = self.layer_state(name)
+            given = {key: tensor for key, tensor in tensors.items() if key.startswith(f"layers.{name}.")}
+            problem = _difference(own, given)
+            if problem:
+                hint = " (other alphabets need a new output layer: reset it)" if name == list(self.layers)[-1] else ""
+                raise UserError(f"{origin}: layer {name} does not fit this model: {problem}{hint}")
+            for key, tensor in own.items():
+                tensor.copy_(given[key])
+
     def forward(self, x: Tensor, lengths: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
         """Features (B, T, F), lengths (B,) -> logits (B, T', V), lengths (B,). No noise: nothing is random."""
         for name in self.layers:
             drop = keep if noise is None else noise.drop_for(name)
             x, lengths = self.layer(name)(x, lengths, drop)
         return x, lengths
+
+
+def _difference(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """What keeps the tensors of `given` from taking the places of `own`, in words; empty where nothing does."""
+    if not given:
+        return "it is missing there"
+    if own.keys() != given.keys():
+        return f"expected tensors {sorted(own)}, got {sorted(given)}"
+    wrong = [key for key in own if own[key].shape != given[key].shape]
+    return "; ".join(f"{key} is {tuple(own[key].shape)} here, {tuple(given[key].shape)} there" for key in wrong)

@@ -1,0 +1,70 @@
+"""Models and named tensors as safetensors files: no pickle, and the same content always gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from thaw.canonical import canonical_json
+from thaw.config.models import ModelSpec
+from thaw.errors import UserError
+from thaw.files import replacing
+from thaw.models.layered import LayeredModel
+
+METADATA = "thaw"  # the one metadata key: safetensors does not keep several in a fixed order
+
+
+def save_model(path: Path, model: LayeredModel, meta: Mapping[str, Any]) -> None:
+    """Write the model's weights and buffers; `meta` is plain and holds at least "model" (its spec) and "alphabet"."""
+    missing = {"model", "alphabet"} - set(meta)
+    if missing:
+        raise ValueError(f"meta lacks {sorted(missing)}")
+    save_tensors(path, model.state_dict(), meta)
+
+
+def load_model(path: Path) -> tuple[LayeredModel, dict[str, Any]]:
+    """Build the model that `path` describes, load its weights (CPU); gives its meta too.
+
+    UserError where the file is not a model of thaw, or where its tensors are not those of its own spec.
+    """
+    from thaw.models import build  # it imports this module
+
+    tensors, meta = load_tensors(path)
+    try:
+        spec = TypeAdapter[ModelSpec](ModelSpec).validate_python(meta["model"])
+        classes = len(meta["alphabet"]) + 1
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UserError(f"{path}: not a model of thaw (its metadata has no usable model and alphabet)") from error
+    model = build(spec, classes)
+    model.load_layers(tensors, list(model.layers), str(path))
+    return model, meta
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write named tensors (from the CPU, contiguous) and `meta` as canonical JSON; equal content gives equal bytes."""
+    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(plain, temporary, metadata={METADATA: canonical_json(dict(meta))})
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Named tensors (CPU) and meta of a file by `save_tensors`; UserError where it is missing, broken or foreign."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {}).get(METADATA, "null"))
+            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a safetensors file, or cut short ({error})") from error
+    if not isinstance(meta, dict):
+        raise UserError(f"{path}: not written by thaw (its metadata has no {METADATA!r})")
+    return tensors, meta

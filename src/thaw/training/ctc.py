@@ -1,0 +1,67 @@
+"""Connectionist temporal classification (Graves et al. 2006): the loss, and the frames that a transcript needs.
+
+Shapes: B batch, T frames, V classes (blank is the last), N labels of all utterances one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CUDNN_LONGEST_TARGET = 255  # labels; cuDNN's kernel takes no more
+
+
+def required_frames(targets: Sequence[int]) -> int:
+    """The fewest frames that can spell `targets`: one a label, and one for the blank between two equal labels."""
+    return len(targets) + sum(a == b for a, b in pairwise(targets))
+
+
+def ctc_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """Negative log likelihoods (B,), in nats, of `targets` given `logits` (B, T, V); fp32 whatever the input.
+
+    `frame_lengths` (B,) are valid frames, `targets` (N,) int32 all labels in a row, `target_lengths` (B,) labels per
+    utterance; these three stay on the CPU. Not divided by length, as in mozilla/DeepSpeech v0.7.4 train.py. An
+    utterance with fewer frames than `required_frames` has a loss of inf and a gradient that means nothing.
+
+    On a GPU this takes the one CUDA path that gives the same bits every time: cuDNN's, whose deterministic algorithm
+    PyTorch always asks for (its own CUDA kernel adds up gradients in any order). The conditions for it come from
+    reading aten/src/ATen/native/cudnn/LossCTC.cpp, not from a trial; batches outside them are computed on the CPU.
+    """
+    frame_lengths, targets, target_lengths = (
+        x.to("cpu", torch.int32) for x in (frame_lengths, targets, target_lengths)
+    )
+    if logits.is_cuda and _cudnn_can(frame_lengths, targets, target_lengths):
+        return _cudnn_ctc_loss(logits, frame_lengths, targets, target_lengths)
+    blank = logits.shape[-1] - 1
+    log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (T, B, V)
+    loss = F.ctc_loss(log_probs.cpu(), targets, frame_lengths, target_lengths, blank, reduction="none")
+    return loss.to(logits.device)
+
+
+def _cudnn_can(frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> bool:
+    """Whether every utterance is short enough for cuDNN, has labels, and has the frames to spell them."""
+    for labels, frames in zip(torch.split(targets, target_lengths.tolist()), frame_lengths.tolist(), strict=True):
+        if not 1 <= len(labels) <= CUDNN_LONGEST_TARGET or required_frames(labels.tolist()) > frames:
+            return False
+    return torch.backends.cudnn.enabled
+
+
+def _cudnn_ctc_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """The loss by cuDNN: blank is class 0, labels and lengths are int32 on the GPU, log probabilities fp32."""
+    device = logits.device
+    padding = torch.arange(logits.shape[1], device=device) >= frame_lengths.to(device).unsqueeze(1)  # (B, T)
+    # cuDNN need not write gradients of padded frames: masking makes them zero whatever memory held.
+    logits = logits.float().masked_fill(padding.unsqueeze(2), 0.0).roll(1, dims=-1)  # last class to the front
+    log_probs = F.log_softmax(logits, dim=-1).transpose(0, 1).contiguous()  # (T, B, V)
+    return F.ctc_loss(
+        log_probs,
+        (targets + 1).to(device),
+        frame_lengths.to(device),
+        target_lengths.to(device),
+        blank=0,
+        reduction="none",
+    )

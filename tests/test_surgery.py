@@ -1,0 +1,176 @@
+"""Surgery: what a treatment says is what happens, and a training in which it does not happen stops."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.models.test_layered import normed_model, randn
+from thaw.config.models import DeepSpeechSpec
+from thaw.config.schema import FrozenSpec
+from thaw.errors import UserError
+from thaw.models import LayeredModel, build
+from thaw.surgery import Surgery, SurgeryError, parameter_counts, prepare
+from thaw.training.ctc import ctc_loss
+from thaw.training.optim import AdamTF
+
+LAYERS = DeepSpeechSpec(kind="deepspeech").layer_names
+FREEZE_SETS = [LAYERS[:n] for n in range(6)] + [("layer_1", "layer_2", "layer_3", "layer_5")]
+
+
+def model(classes: int = 9) -> LayeredModel:
+    return build(DeepSpeechSpec(kind="deepspeech", hidden=12, context=2), classes)
+
+
+def start(classes: int = 9) -> dict[str, Tensor]:
+    source = model(classes)
+    source.initialise(77)
+    with torch.no_grad():
+        for parameter in source.parameters():  # so that biases are no longer zero
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    return source.state_dict()
+
+
+def train(surgery: Surgery, steps: int = 2) -> AdamTF:
+    optimizer = AdamTF(surgery.trainable())
+    x = torch.randn(2, 12, 26, generator=torch.Generator().manual_seed(4))
+    lengths, labels = torch.tensor([12, 9]), torch.tensor([0, 1, 2, 3], dtype=torch.int32)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        logits, _ = surgery.model(x, lengths)
+        ctc_loss(logits, lengths, labels, torch.tensor([2, 2])).mean().backward()
+        optimizer.step(1e-2)
+    return optimizer
+
+
+@pytest.mark.parametrize("freeze", FREEZE_SETS, ids="+".join)
+def test_a_transfer_with_frozen_layers(freeze: tuple[str, ...]):
+    given = start(classes=7)
+    surgery = prepare(model(9), given, ["layer_6"], freeze, FrozenSpec(), seed=1)
+    record = surgery.check_start()
+    optimizer = train(surgery)
+    record |= surgery.check_end(optimizer.unmoved())
+    json.dumps(record)
+    assert record["drawn"] == ["layer_6"]
+    assert set(record["frozen"]) == set(freeze)
+    state = surgery.model.state_dict()
+    for name in LAYERS[:-1]:
+        same = [torch.equal(state[key], given[key]) for key in state if key.startswith(f"layers.{name}.")]
+        assert all(same) if name in freeze else not any(same)
+    assert {name.split("/")[0].split(".")[1] for name in optimizer.state() if "/" in name} == set(LAYERS) - set(freeze)
+
+
+def test_scratch_draws_every_layer_from_the_seed():
+    surgery = prepare(model(), None, [], [], FrozenSpec(), seed=5)
+    reference = model()
+    reference.initialise(5)
+    assert all(torch.equal(t, reference.state_dict()[k]) for k, t in surgery.model.state_dict().items())
+    assert surgery.check_start()["drawn"] == list(LAYERS)
+    assert surgery.kept_parameters() == []
+
+
+def test_a_reset_layer_is_what_scratch_would_draw():
+    surgery = prepare(model(), start(), ["layer_5", "layer_6"], [], FrozenSpec(), seed=5)
+    reference = model()
+    reference.initialise(5)
+    for key, tensor in reference.state_dict().items():
+        drawn = key.split(".")[1] in ("layer_5", "layer_6")
+        assert torch.equal(surgery.model.state_dict()[key], tensor) == drawn
+    assert {name.split(".")[1] for name in surgery.kept_parameters()} == {"layer_1", "layer_2", "layer_3", "lstm"}
+
+
+def test_a_reset_layer_may_be_absent_from_the_start():
+    given = {key: tensor for key, tensor in start().items() if "layer_6" not in key}
+    prepare(model(), given, ["layer_6"], [], FrozenSpec(), seed=1).check_start()
+    with pytest.raises(UserError, match="the start: layer layer_6 does not fit this model: it is missing there"):
+        prepare(model(), given, [], [], FrozenSpec(), seed=1)
+
+
+def test_names_and_shapes_that_do_not_fit():
+    with pytest.raises(UserError, match=r"freeze: .*no layers \['layer_4'\]; its layers: layer_1, .*layer_6"):
+        prepare(model(), None, [], ["layer_4"], FrozenSpec(), seed=1)
+    with pytest.raises(UserError, match=r"reset: .*no layers \['out'\]"):
+        prepare(model(), start(), ["out"], [], FrozenSpec(), seed=1)
+    with pytest.raises(UserError, match=r"layer_6 .*\(9, 12\) here, \(7, 12\) there.*other alphabets"):
+        prepare(model(9), start(7), [], [], FrozenSpec(), seed=1)
+    with pytest.raises(UserError, match="nothing is left to train"):
+        prepare(model(), start(), [], LAYERS, FrozenSpec(), seed=1)
+
+
+def test_a_frozen_layer_that_is_trained_after_all_is_caught():
+    surgery = prepare(model(), start(), [], ["lstm"], FrozenSpec(), seed=1)
+    surgery.model.layer("lstm").bias.requires_grad_(True)  # what the published runs did, in effect
+    with pytest.raises(SurgeryError, match=r"mixed up: \['layers.lstm.bias'\]"):
+        surgery.check_start()
+    surgery.model.layer("lstm").bias.requires_grad_(False)
+    train(surgery)
+    surgery.check_end()
+    with torch.no_grad():
+        surgery.model.layer("lstm").bias[0] += 1e-6
+    with pytest.raises(SurgeryError, match=r"frozen layers changed during training: \['lstm'\]"):
+        surgery.check_end()
+
+
+def test_weights_that_are_not_the_starts_are_caught():
+    surgery = prepare(model(), start(), ["layer_6"], ["layer_1"], FrozenSpec(), seed=1)
+    with torch.no_grad():
+        surgery.model.layer("layer_2").weight[0, 0] += 1e-6
+    with pytest.raises(SurgeryError, match="layer layer_2 differs from the start's"):
+        surgery.check_start()
+
+
+def test_a_reset_that_did_nothing_is_caught():
+    given = model()
+    given.initialise(1)
+    with pytest.raises(SurgeryError, match=r"reset left the start's values in \['layers.layer_6.weight'\]"):
+        prepare(model(), given.state_dict(), ["layer_6"], [], FrozenSpec(), seed=1).check_start()
+
+
+def test_a_trainable_tensor_that_stands_still_is_caught_unless_its_gradient_was_zero():
+    surgery = prepare(model(), start(), [], [], FrozenSpec(), seed=1)
+    with torch.no_grad():
+        surgery.model.layer("layer_5").bias.fill_(-1e6)  # a dead layer: no gradient at or below it
+    surgery = Surgery(surgery.model, None, list(LAYERS), [], FrozenSpec())
+    optimizer = train(surgery)
+    dead = surgery.check_end(optimizer.unmoved())["without_gradient"]
+    assert "layers.layer_5.weight" in dead
+    assert "layers.layer_6.bias" not in dead
+    with pytest.raises(SurgeryError, match=r"did not change during training: .*layer_5"):
+        surgery.check_end()
+
+
+@pytest.mark.parametrize(("norm", "moves"), [("eval", False), ("train", True)])
+def test_norms_of_frozen_layers(norm: str, moves: bool):
+    surgery = prepare(normed_model(), None, [], ["low"], FrozenSpec.model_validate({"norm": norm}), seed=1)
+    before = surgery.model.layer("low").norm.running_mean.clone()
+    surgery.model.eval()
+    surgery.model.train()
+    y, _ = surgery.model(randn(2, 6, 3), torch.tensor([6, 6]))
+    y.square().sum().backward()
+    AdamTF(surgery.trainable()).step(0.1)
+    assert torch.equal(surgery.model.layer("low").norm.running_mean, before) != moves
+    surgery.check_end()
+    surgery.model.layer("low").norm.running_mean.add_(1.0)
+    if norm == "eval":
+        with pytest.raises(SurgeryError, match="frozen layers changed"):
+            surgery.check_end()
+    else:
+        surgery.check_end()
+
+
+def test_dropout_rates_by_layer():
+    on = prepare(model(), None, [], ["layer_1", "lstm"], FrozenSpec(), seed=1)
+    off = prepare(model(), None, [], ["layer_1", "lstm"], FrozenSpec(dropout="off"), seed=1)
+    assert on.dropout_rates(0.4) == dict.fromkeys(LAYERS, 0.4)
+    assert off.dropout_rates(0.4) == dict.fromkeys(LAYERS, 0.4) | {"layer_1": 0.0, "lstm": 0.0}
+
+
+def test_a_model_can_be_prepared_again():
+    made = model()
+    prepare(made, None, [], ["layer_1"], FrozenSpec(), seed=1)
+    surgery = prepare(made, start(), ["layer_6"], ["layer_2"], FrozenSpec(), seed=1)
+    surgery.check_start()
+    assert parameter_counts(made)["trainable"] == parameter_counts(made)["total"] - (12 * 12 + 12)
