@@ -1,0 +1,87 @@
+"""How fast log-probabilities become text: greedy, and beam search with a trigram model, in multiples of real time.
+
+Run: python -m bench.decoding. Speaks sentences of a made-up language (3,000 words, Zipf's law) as noisy emissions of
+20 ms, on which greedy decoding gets about half of the words wrong. One thread. Needs KenLM's programs (make setup).
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thaw.config.schema import BeamSpec, LanguageModelSpec
+from thaw.decoding.beam import BeamDecoder
+from thaw.decoding.greedy import greedy
+from thaw.files import write_jsonl
+from thaw.lm import make
+from thaw.randomness import rng
+from thaw.scoring.edits import Edits, count_words
+from thaw.text import Alphabet
+
+ALPHABET = Alphabet(" abcdefghijklmnopqrstuvwxyz'")
+WORDS = 3000
+SENTENCES = 20000  # of training text
+UTTERANCES = 60
+SECONDS_PER_FRAME = 0.02
+NOISE = 1.7  # standard deviation of the logits; the right class stands 7 above the others
+BEAMS = (25, 50, 100, 500)
+
+
+def make_sentences() -> list[str]:
+    """Sentences of 4 to 12 words."""
+    random = rng("bench decoding", "text")
+    letters = list(ALPHABET.characters[1:])
+    words = ["".join(random.choice(letters, random.integers(2, 10))) for _ in range(WORDS)]
+    weights = 1 / np.arange(1, WORDS + 1)
+    draws = random.choice(WORDS, (SENTENCES, 12), p=weights / weights.sum())
+    return [" ".join(words[i] for i in row[: random.integers(4, 13)]) for row in draws]
+
+
+def speak(text: str, number: int) -> NDArray[np.float32]:
+    """Log-probabilities (T, V) of `text`: each character on one or two frames, one to four blanks after it."""
+    random = rng("bench decoding", "speech", number)
+    path: list[int] = []
+    for label in ALPHABET.encode(text):
+        path += [label] * random.integers(1, 3) + [ALPHABET.blank] * random.integers(1, 5)
+    logits = random.normal(0, NOISE, (len(path), ALPHABET.classes))
+    logits[np.arange(len(path)), path] += 7
+    scores: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+    return scores
+
+
+def measure(decode: Callable[[NDArray[np.float32]], str], speech: list[tuple[str, NDArray[np.float32]]]) -> str:
+    """One line: multiples of real time, word error rate."""
+    began = time.perf_counter()
+    texts = [decode(scores) for _, scores in speech]
+    took = time.perf_counter() - began
+    seconds = sum(len(scores) for _, scores in speech) * SECONDS_PER_FRAME
+    edits = sum((count_words(said, text) for (said, _), text in zip(speech, texts, strict=True)), Edits())
+    return f"{seconds / took:>12,.0f}  {edits.errors / edits.ref:>6.3f}"
+
+
+def main() -> None:
+    """Print the table."""
+    sentences = make_sentences()
+    speech = [(text, speak(text, number)) for number, text in enumerate(sentences[:UTTERANCES])]
+    seconds = sum(len(scores) for _, scores in speech) * SECONDS_PER_FRAME
+    print(f"{UTTERANCES} utterances, {seconds:.0f} s, {ALPHABET.classes} classes, {WORDS} words")
+    print(f"{'decoder':<22}{'x real time':>12}  {'WER':>6}")
+    print(f"{'greedy':<22}{measure(lambda scores: greedy(scores, ALPHABET), speech)}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_jsonl(folder / "train.jsonl", ({"text": text} for text in sentences[UTTERANCES:]))
+        lm, lexicon = folder / "lm.binary", folder / "lexicon.txt"
+        make(LanguageModelSpec(order=3), ALPHABET.characters, [folder / "train.jsonl"], [], lm, lexicon)
+        for beam in BEAMS:
+            spec = BeamSpec(kind="beam", beam=beam)
+            search = BeamDecoder(spec, ALPHABET, lm, lexicon).search(spec.alpha, spec.beta)
+            print(f"{f'beam {beam} + trigrams':<22}{measure(lambda s, f=search: f.nbest(s)[0].text, speech)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""thaw lm: training text → KenLM binary and lexicon."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "make a KenLM language model and its lexicon from training text, without the sentences of dev and test"
+EXAMPLE = (
+    'thaw lm --lm \'{"order":3}\' --alphabet " abcdefghijklmnopqrstuvwxyz\'" --train train.jsonl \\\n'
+    "    --exclude dev.jsonl test.jsonl --binary lm.binary --lexicon lexicon.txt --record lm.json"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--lm", default="{}", help="a LanguageModelSpec as JSON (default: %(default)s)")
+    parser.add_argument("--alphabet", required=True, help="the characters words are spelt in, the space included")
+    parser.add_argument("--train", type=Path, nargs="+", required=True, help="manifests whose text is learnt")
+    parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose sentences are left out")
+    parser.add_argument("--binary", type=Path, required=True, help="written: the KenLM trie")
+    parser.add_argument("--lexicon", type=Path, required=True, help="written: one word a line with its spelling")
+    parser.add_argument("--record", type=Path, required=True, help="written: sizes, perplexity, checksum (JSON)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make the language model."""
+    from thaw.config.schema import LanguageModelSpec
+    from thaw.files import write_json
+    from thaw.lm import make
+
+    spec = LanguageModelSpec.model_validate_json(args.lm)
+    record = make(spec, args.alphabet, args.train, args.exclude, args.binary, args.lexicon)
+    write_json(args.record, record)

@@ -1,0 +1,139 @@
+"""One decode: a trained model × a manifest × a decoder -> hypotheses and a record of how they came about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thaw.config.schema import BeamSpec, GreedySpec
+from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser
+from thaw.decoding.greedy import greedy
+from thaw.errors import UserError
+from thaw.manifest import Utterance, read_manifest
+from thaw.training import environment
+
+Decode = Callable[[LogProbs], str]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A function from log-probabilities (T, V) to text, and what the record says of it."""
+
+    decode: Decode
+    record: dict[str, Any]
+    warnings: list[str]
+    vocabulary: frozenset[str] | None  # the words it can give; None: any
+
+
+def read_utterances(path: Path) -> list[Utterance]:
+    """A manifest's utterances; UserError where there are none."""
+    utterances = read_manifest(path)
+    if not utterances:
+        raise UserError(f"{path}: no utterances; see the table of rejects of this corpus")
+    return utterances
+
+
+def make_decoder(
+    spec: GreedySpec | BeamSpec,
+    recogniser: Recogniser,
+    lm: Path | None,
+    lexicon: Path | None,
+    tune_on: Path | None,
+) -> Decoder:
+    """The decoder of `spec` for this model, its weights tuned on `tune_on` where the spec says so.
+
+    Raises UserError where a file that it needs is not given.
+    """
+    alphabet = recogniser.alphabet
+    if isinstance(spec, GreedySpec):
+        return Decoder(lambda scores: greedy(scores, alphabet), {"alpha": None, "beta": None, "tuning": None}, [], None)
+    if lm is None or lexicon is None:
+        raise UserError("a beam decoder needs --lm and --lexicon (`thaw lm` makes both)")
+    from thaw.decoding.beam import BeamDecoder  # only here: greedy decoding needs no flashlight-text
+
+    beam = BeamDecoder(spec, alphabet, lm, lexicon)
+    alpha, beta, tuning, warnings = spec.alpha, spec.beta, None, []
+    if spec.tune is not None:
+        if tune_on is None:
+            raise UserError("this decoder's weights are tuned on dev: give a manifest with --tune-on")
+        from thaw.decoding.tuning import tune
+
+        pairs = list(emissions(recogniser, read_utterances(tune_on)))
+        choice = tune(
+            lambda a, b, count: [beam.search(a, b).nbest(scores, count) for _, scores in pairs],
+            [utterance.text for utterance, _ in pairs],
+            spec.tune,
+            alpha,
+            beta,
+        )
+        alpha, beta, tuning, warnings = choice.alpha, choice.beta, choice.record, choice.warnings
+    search = beam.search(alpha, beta)
+    record = {"alpha": alpha, "beta": beta, "tuning": tuning}
+    return Decoder(lambda scores: search.nbest(scores)[0].text, record, warnings, beam.vocabulary)
+
+
+def decode(
+    spec: GreedySpec | BeamSpec,
+    model: Path,
+    manifest: Path,
+    *,
+    lm: Path | None = None,
+    lexicon: Path | None = None,
+    tune_on: Path | None = None,
+    threads: int = 1,
+    device: str = "auto",
+) -> tuple[list[dict[str, str]], dict[str, Any]]:
+    """Hypotheses rows {id, speaker, reference, hypothesis} of every utterance, sorted by id, and the record."""
+    began = time.perf_counter()
+    utterances = read_utterances(manifest)
+    recogniser = load_recogniser(model, device, threads)
+    decoder = make_decoder(spec, recogniser, lm, lexicon, tune_on)
+    tuned = time.perf_counter()
+    texts = {utterance.id: decoder.decode(scores) for utterance, scores in emissions(recogniser, utterances)}
+    ended = time.perf_counter()
+    rows = [
+        {"id": u.id, "speaker": u.speaker, "reference": u.text, "hypothesis": texts[u.id]}
+        for u in sorted(utterances, key=lambda u: u.id)
+    ]
+    seconds = sum(u.samples for u in utterances) / 16000
+    references, warnings = check_references(
+        [u.text for u in utterances], recogniser.alphabet.characters, decoder.vocabulary
+    )
+    record = {
+        "decoder": spec.model_dump(mode="json"),
+        **decoder.record,
+        "utterances": len(utterances),
+        "audio_seconds": round(seconds, 3),
+        "references": references,
+        "warnings": [*decoder.warnings, *warnings],
+        "environment": environment.record(recogniser.device, processes=1),
+        "cost": {
+            "seconds": round(ended - began, 3),
+            "decode_seconds": round(ended - tuned, 3),
+            "times_real_time": round(seconds / max(ended - tuned, 1e-9), 1),
+        },
+    }
+    return rows, record
+
+
+def check_references(
+    texts: Sequence[str], characters: str, vocabulary: frozenset[str] | None
+) -> tuple[dict[str, Any], list[str]]:
+    """What of the references no decoding could get right: characters beyond the alphabet, words beyond the lexicon."""
+    letters = set(characters)
+    outside = [text for text in texts if not letters.issuperset(text)]
+    facts: dict[str, Any] = {"outside_alphabet": len(outside), "oov_words": None, "oov_rate": None}
+    warnings = []
+    if outside:
+        symbols = "".join(sorted(set("".join(outside)) - letters))
+        warnings.append(
+            f"{len(outside)} references contain symbols the decoder cannot emit: {symbols}; they count as errors"
+        )
+    if vocabulary is not None:
+        words = [word for text in texts for word in text.split()]
+        unknown = sum(word not in vocabulary for word in words)
+        facts |= {"oov_words": unknown, "oov_rate": unknown / len(words) if words else 0.0}
+    return facts, warnings

@@ -1,0 +1,87 @@
+"""Error rates with bootstrap intervals over speakers.
+
+A rate is a micro average: all errors over all reference items, not capped at 1. Utterances of one speaker are not
+independent, so whole speakers are drawn with replacement (blockwise bootstrap: Liu & Peng, arXiv 1912.09508; for
+utterances, Bisani & Ney, ICASSP 2004). The interval is the plain percentile one.
+
+Shapes: S speakers (or utterances, where they are the units), K columns of counts, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thaw.randomness import rng
+
+Unit = Literal["speaker", "utterance", "none"]
+Counts = NDArray[np.int64]
+
+BLOCK = 1 << 21  # draws held in memory at once
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is resampled: `totals` (S, K) are the summed counts of each unit."""
+
+    kind: Unit
+    totals: Counts
+    note: str = ""  # why the units are not speakers, where they are not
+
+
+def units_of(speakers: Sequence[str], counts: Counts) -> Units:
+    """Sum utterance counts (U, K) by speaker; below two speakers, utterances are the units, below two, nothing is."""
+    names, place = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
+    if len(names) >= 2:
+        totals = np.zeros((len(names), counts.shape[1]), dtype=np.int64)
+        np.add.at(totals, place, counts)
+        return Units("speaker", totals)
+    if len(counts) >= 2:
+        return Units(
+            "utterance", counts, "fewer than two speakers: resampled by utterance, so intervals are too narrow"
+        )
+    return Units("none", counts, "fewer than two utterances: no intervals")
+
+
+def resampled_sums(totals: Counts, resamples: int, seed: int) -> Counts:
+    """Sums (R, K) of the units drawn with replacement from (S, K).
+
+    The draws depend on (seed, S) alone, so systems scored on the same speakers share them.
+    """
+    size = len(totals)
+    random = rng(seed, "bootstrap")
+    sums = np.empty((resamples, totals.shape[1]), dtype=np.int64)
+    rows = max(1, BLOCK // size)
+    for start in range(0, resamples, rows):
+        drawn = random.integers(size, size=(min(rows, resamples - start), size))
+        for column in range(totals.shape[1]):
+            sums[start : start + len(drawn), column] = totals[drawn, column].sum(axis=1)
+    return sums
+
+
+def percentile_interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """The central `level` of `values`, NaNs (resamples without a reference item) left out."""
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def ratio(errors: Counts, reference: Counts) -> NDArray[np.float64]:
+    """errors / reference items, NaN where there are none."""
+    safe = np.where(reference > 0, reference, 1)
+    return np.where(reference > 0, errors / safe, np.nan)
+
+
+def rate_intervals(units: Units, resamples: int, level: float, seed: int) -> list[tuple[float, float] | None]:
+    """An interval for each pair of columns (errors, reference items) of `units.totals`; None where nothing is drawn.
+
+    All pairs are drawn together: one resample is one set of speakers for words and for characters.
+    """
+    pairs = range(0, units.totals.shape[1], 2)
+    if units.kind == "none":
+        return [None for _ in pairs]
+    sums = resampled_sums(units.totals, resamples, seed)
+    return [percentile_interval(ratio(sums[:, column], sums[:, column + 1]), level) for column in pairs]
