@@ -43,6 +43,7 @@ CONFIG: dict[str, Any] = {
             "model": "deepspeech",
             "recipe": "finetune",
             "treatments": ["scratch", "frozen-0", "frozen-2"],
+            "baseline": "scratch",
             "decoders": ["greedy", "lm"],
         }
     },

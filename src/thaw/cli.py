@@ -7,6 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
 from thaw import __version__
 from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR, Unfinished, UserError
 
@@ -45,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         for line in str(error).splitlines():
             print(f"thaw {args.verb}: {line}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except ValidationError as error:
+        for item in error.errors():
+            print(f"thaw {args.verb}: {error.title}: {'.'.join(map(str, item['loc']))}: {item['msg']}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Unfinished as error:
         print(f"thaw {args.verb}: {error}", file=sys.stderr)

@@ -122,5 +122,8 @@ def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
 
 def read_rejects(path: Path) -> list[Reject]:
     """Read a rejects table written by `write_rejects`."""
-    lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
     return [Reject(*line.split("\t")) for line in lines]

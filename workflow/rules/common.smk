@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from thaw import layout, showing
-from thaw.config.load import validate
+from thaw.canonical import canonical_json
+from thaw.config.load import semantic, validate
 from thaw.errors import UserError
 from thaw.plan import resolve
 
@@ -19,6 +20,7 @@ except UserError as error:
 EXECUTION = PLAN.config.execution
 REPORT = layout.report(PLAN.config.name)
 EXHIBITS = showing.exhibits(PLAN)
+REPORT_SPEC = showing.report_spec(PLAN)
 
 # Rules call `thaw`, which lives beside the Python that runs Snakemake, also where the environment is not activated.
 shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')

@@ -8,6 +8,7 @@ rule table:
         csv="results/{study}/{config}/{name}.csv",
         md="results/{study}/{config}/{name}.md",
         tex="results/{study}/{config}/{name}.tex",
+        json="results/{study}/{config}/{name}.json",
     log:
         "results/logs/exhibit/{study}-{config}-{name}.log",
     params:
@@ -19,7 +20,7 @@ rule table:
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
-        "thaw exhibit --exhibit {params.exhibit:q} --out {output.csv} {output.md} {output.tex} 2>&1 | tee {log}"
+        "thaw exhibit --exhibit {params.exhibit:q} --out {output} 2>&1 | tee {log}"
 
 
 rule figure:
@@ -40,19 +41,18 @@ rule figure:
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
-        "thaw exhibit --exhibit {params.exhibit:q} --out {output.png} {output.pdf} {output.csv} 2>&1 | tee {log}"
+        "thaw exhibit --exhibit {params.exhibit:q} --out {output} 2>&1 | tee {log}"
 
 
 rule report:
     input:
-        exhibits=[path for exhibit in EXHIBITS.values() for path in exhibit.outputs],
-        behind=showing.behind_report(PLAN),
+        files=REPORT_SPEC.files(),
     output:
         html=REPORT,
     log:
         f"results/logs/report-{PLAN.config.name}.log",
     params:
-        report=showing.report_json(PLAN),
+        report=canonical_json(semantic(REPORT_SPEC)),
     localrule: True
     message:
         "report {output.html}"

@@ -145,8 +145,10 @@ def _study_checks(name: str, study: StudySpec, config: Config) -> Iterable[str]:
         ("model", [study.model], config.models),
         ("recipe", [study.recipe], config.recipes),
         ("treatments", study.treatments, config.treatments),
+        ("baseline", [study.baseline], dict.fromkeys(study.treatments)),
+        ("reference", [study.reference] if study.reference else [], dict.fromkeys(study.treatments)),
         ("decoders", study.decoders, config.decoders),
-        ("style", study.style, {treatment: None for treatment in study.treatments}),
+        ("style", study.style, dict.fromkeys(study.treatments)),
     ]
     missing = False
     for key, names, table in tables:

@@ -82,6 +82,13 @@ class TextSpec(Strict):
     delete: str = '.,;:?!"“”„‟«»‹›…()'  # each of these disappears
     outside: Literal["reject", "delete"] = "reject"  # what a character outside the alphabet does to its utterance
 
+    @field_validator("replace")
+    @classmethod
+    def _replaces_something(cls, value: dict[str, str]) -> dict[str, str]:
+        if "" in value:
+            raise ValueError("an empty key would stand between all characters")
+        return value
+
     @field_validator("alphabet")
     @classmethod
     def _alphabet_is_a_set(cls, value: str) -> str:
@@ -228,6 +235,8 @@ class StudySpec(Strict):
     model: Name
     recipe: Name
     treatments: Annotated[tuple[Name, ...], Field(min_length=1)]
+    baseline: Name  # the treatment that the others are compared to
+    reference: Name | None = None  # a second one, e.g. transfer with nothing frozen
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
     decoders: Annotated[tuple[Name, ...], Field(min_length=1)]
     style: dict[str, str] = {}  # colours of the figures, by treatment

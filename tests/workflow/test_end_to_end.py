@@ -1,0 +1,83 @@
+"""The whole workflow at toy scale: it ends in a report, twice the same, and survives being killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import Workspace
+
+pytestmark = pytest.mark.e2e
+
+
+def test_it_ends_in_tables_figures_and_a_report(finished: Workspace) -> None:
+    shown = finished.shown()
+    assert {"table1.csv", "table2.md", "table2.tex", "figure2.png", "figure2.pdf"} <= set(shown)
+    rows = list(csv.DictReader(shown["table2.csv"].decode().splitlines()))
+    treatments = {row["treatment"] for row in rows}
+    assert {"scratch", "frozen-0", "frozen-2"} <= treatments
+    report = (finished.root / "results" / "report-toy.html").read_text()
+    for run in (finished.root / "results" / "runs").iterdir():
+        assert run.name in report
+
+
+def test_every_run_records_that_frozen_tensors_stayed(finished: Workspace) -> None:
+    records = {path.parent.name: json.loads(path.read_text()) for path in (finished.root / "results/runs").glob("*/run.json")}
+    assert len(records) == 4
+    frozen = next(record for name, record in records.items() if "frozen-2" in name)
+    assert frozen["recipe"]["freeze"] == ["layer_1", "layer_2"]
+    assert "layer_1" in json.dumps(frozen["checks"])
+
+
+def test_a_second_run_does_nothing(finished: Workspace) -> None:
+    done = finished.run()
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_from_scratch_again_gives_the_same_bytes(finished: Workspace, workspace: Workspace) -> None:
+    workspace.run()
+    assert workspace.shown() == finished.shown()
+
+
+def wait_for(path: Path, pattern: str, seconds: float) -> None:
+    """Until a file that fits appears, or the time is up (the test goes on either way and still asserts)."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not any(path.glob(pattern)):
+        time.sleep(0.02)
+
+
+def test_killed_anywhere_it_goes_on_to_the_same_bytes(finished: Workspace, workspace: Workspace) -> None:
+    moments = ["corpora/*/files", "state/*/*", "runs/*/model.safetensors", "decodes/*"]
+    for pattern in moments:
+        started = subprocess.Popen(
+            workspace.command("--rerun-incomplete"),
+            cwd=workspace.root,
+            env=workspace.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_for(workspace.root / "results", pattern, 60)
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+    workspace.run("--unlock")
+    workspace.run("--rerun-incomplete")
+    assert workspace.shown() == finished.shown()
+
+
+def test_a_config_mistake_is_one_line_before_anything_runs(workspace: Workspace) -> None:
+    workspace.edit(treatments={"frozen-2": {"freeze": ["layer1"]}})
+    done = workspace.attempt()
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if "layer1" in line]
+    assert len(said) == 1
+    assert "treatments.frozen-2.freeze" in said[0]
+    assert "layer_1" in said[0]
+    assert not (workspace.root / "results").exists()
