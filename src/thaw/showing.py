@@ -103,6 +103,7 @@ def decode_row(decode: Decode) -> DecodeRow:
     return DecodeRow(
         id=decode.id,
         decoder=decode.decoder,
+        kind=decode.spec.kind,
         label=decode.spec.label,
         scores=layout.score(decode, "scores.json"),
         counts=layout.score(decode, "counts.jsonl"),

@@ -1,0 +1,44 @@
+"""Sample transcriptions of a decode: the best, the median and the worst utterances by word error rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from thaw.errors import UserError
+from thaw.exhibits.measures import Seed
+from thaw.files import read_jsonl
+
+PLACES = ("best", "median", "worst")
+EACH = 2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One utterance. `rate` is its WER as a fraction; it may exceed 1."""
+
+    place: str
+    id: str
+    rate: float
+    reference: str
+    hypothesis: str
+
+
+def samples(seed: Seed, each: int = EACH) -> tuple[Sample, ...]:
+    """Up to `each` utterances from the two ends and the middle, none twice; longer ones first among equals."""
+    texts = {row["id"]: row for row in read_jsonl(Path(seed.decode.hypotheses))}
+    if {row.id for row in seed.counts} - texts.keys():
+        message = f"{seed.decode.counts} and {seed.decode.hypotheses} are not of the same utterances; score again"
+        raise UserError(message)
+    order = sorted((row.word.errors / max(row.word.ref, 1), -row.word.ref, row.id) for row in seed.counts)
+    each = min(each, len(order) // 3) or 1
+    middle = max(0, len(order) // 2 - each // 2)
+    starts = (0, middle, len(order) - each)
+    chosen: dict[int, str] = {}
+    for place, start in zip(PLACES, starts, strict=True):
+        for index in range(start, min(start + each, len(order))):
+            chosen.setdefault(index, place)
+    return tuple(
+        Sample(place, order[i][2], order[i][0], texts[order[i][2]]["reference"], texts[order[i][2]]["hypothesis"])
+        for i, place in chosen.items()
+    )

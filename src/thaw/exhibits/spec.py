@@ -1,0 +1,190 @@
+"""What one exhibit is drawn from: rows of runs and corpora with the paths of their files. Plain data, cheap to import.
+
+The plan writes an `ExhibitSpec` as canonical JSON, cut down to what the exhibit needs (`ExhibitSpec.trimmed`), so that
+an edit of a colour draws figures again and leaves tables alone. Paths are relative to the current directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import ValidationError
+
+from thaw.config.models import Strict
+from thaw.config.schema import ScoringSpec
+from thaw.errors import UserError
+
+Scale = Literal["mini", "paper"]
+Speech = Literal["synthesised", "recorded", "mixed"]  # of the target corpora
+Need = Literal["corpora", "scores", "metrics", "style"]
+
+
+Spec = TypeVar("Spec", bound=Strict)
+
+
+def parse(kind: type[Spec], text: str, option: str) -> Spec:
+    """A spec from its JSON, or from the file named after an @; UserError says which key of which option is wrong."""
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{option}: cannot read {text[1:]}: {error.strerror}") from error
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'JSON'}: {e['msg']}" for e in error.errors()]
+        raise UserError(f"{option}: " + "; ".join(lines)) from error
+
+
+class DecodeRow(Strict):
+    """One decoding of a run's test split."""
+
+    id: str
+    decoder: str  # its name in the config
+    label: str  # as tables print it
+    kind: str = ""  # "greedy", "beam"
+    scores: str = ""  # scores.json of `thaw score`
+    counts: str = ""  # counts.jsonl of `thaw score`
+    hypotheses: str = ""  # JSON Lines of `thaw decode`
+    record: str = ""  # JSON of `thaw decode`: settings, tuned weights, cost
+
+
+class RunRow(Strict):
+    """One training."""
+
+    id: str
+    treatment: str
+    label: str  # the treatment, as tables print it
+    target: str  # the corpus it was trained on
+    target_label: str
+    seed: int
+    record: str = ""  # run.json of `thaw train`
+    metrics: str = ""  # metrics.jsonl of `thaw train`
+    decodes: tuple[DecodeRow, ...] = ()
+
+
+class CorpusRow(Strict):
+    """One corpus, as a manifest counts it."""
+
+    name: str
+    label: str
+    counts: str  # counts.json of `thaw manifest`
+    alphabet: str = ""  # the output classes, blank not included
+    source: str = ""  # where it comes from: "synthetic", "commonvoice"
+    licence: str = ""
+    citation: str = ""
+
+
+def scale_note(scale: Scale, speech: Speech) -> str:
+    """The words that every file of results carries, so that a mini number is never taken for a published one."""
+    if scale == "paper" and speech == "recorded":
+        return "paper scale"
+    kind = {"synthesised": "synthesised speech", "recorded": "recorded speech", "mixed": "partly synthesised speech"}
+    return f"{scale} scale: {kind[speech]}; not comparable with the published numbers"
+
+
+class ExhibitSpec(Strict):
+    """One exhibit. Targets, treatments, decoders and seeds are shown in the order in which `runs` brings them."""
+
+    study: str  # its name in the config
+    kind: str  # the module of `thaw.studies` that draws it
+    name: str  # a key of that module's EXHIBITS
+    config: str
+    scale: Scale
+    speech: Speech
+    scoring: ScoringSpec = ScoringSpec()
+    style: dict[str, str] = {}  # noqa: RUF012  (pydantic copies it) colours by treatment
+    baseline: str = ""  # treatments that others are compared to; empty: none
+    reference: str = ""
+    runs: tuple[RunRow, ...] = ()
+    sources: tuple[RunRow, ...] = ()  # the runs that transfer started from
+    corpora: tuple[CorpusRow, ...] = ()
+    published: dict[str, str] = {}  # noqa: RUF012  paths by the names in `Exhibit.published`
+
+    @property
+    def note(self) -> str:
+        """The scale in words."""
+        return scale_note(self.scale, self.speech)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether published numbers may stand beside these."""
+        return self.scale == "paper" and self.speech == "recorded"
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """Target corpora with their labels, in order."""
+        return {run.target: run.target_label for run in self.runs}
+
+    @property
+    def treatments(self) -> dict[str, str]:
+        """Treatments with their labels, in order."""
+        return {run.treatment: run.label for run in self.runs}
+
+    @property
+    def decoders(self) -> dict[str, str]:
+        """Decoders with their labels, in order."""
+        return {decode.decoder: decode.label for run in self.runs for decode in run.decodes}
+
+    def trimmed(self, needs: Iterable[Need]) -> ExhibitSpec:
+        """This spec without what an exhibit with such `needs` does not read."""
+        needs = set(needs)
+        runs = bool({"scores", "metrics"} & needs)
+        return self.model_copy(
+            update={
+                "scoring": self.scoring if "scores" in needs else ScoringSpec(),
+                "baseline": self.baseline if "scores" in needs else "",
+                "reference": self.reference if "scores" in needs else "",
+                "style": self.style if "style" in needs else {},
+                "runs": tuple(_trimmed_run(run, needs) for run in self.runs) if runs else (),
+                "sources": tuple(_trimmed_run(run, needs) for run in self.sources) if "scores" in needs else (),
+                "corpora": self.corpora if "corpora" in needs else (),
+            }
+        )
+
+    def files(self) -> list[str]:
+        """Every file that is read to draw this exhibit: the inputs of its rule."""
+        return input_files((*self.runs, *self.sources), self.corpora, self.published.values())
+
+
+def _trimmed_run(run: RunRow, needs: set[Need]) -> RunRow:
+    decodes = tuple(decode.model_copy(update={"hypotheses": "", "record": ""}) for decode in run.decodes)
+    return run.model_copy(
+        update={
+            "record": "",
+            "metrics": run.metrics if "metrics" in needs else "",
+            "decodes": decodes if "scores" in needs else (),
+        }
+    )
+
+
+def input_files(runs: Iterable[RunRow], corpora: Iterable[CorpusRow], others: Iterable[str] = ()) -> list[str]:
+    """The files that rows name, each once, in a fixed order."""
+    files: dict[str, None] = {}
+    for run in runs:
+        files.update(dict.fromkeys((run.record, run.metrics)))
+        for decode in run.decodes:
+            files.update(dict.fromkeys((decode.scores, decode.counts, decode.hypotheses, decode.record)))
+    files.update(dict.fromkeys(corpus.counts for corpus in corpora))
+    files.update(dict.fromkeys(others))
+    return [file for file in files if file]
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One table or figure of a study: what it needs, what it makes, and how."""
+
+    title: str
+    suffixes: tuple[str, ...]  # of the files it makes, without the dot
+    needs: tuple[Need, ...]
+    draw: Callable[[ExhibitSpec], dict[str, bytes]]  # contents by suffix; the same spec and files give the same bytes
+    published: tuple[str, ...] = ()  # names of files in config/published
+    targets: int = 1  # drawn only where a study has at least so many target corpora
+
+
+def drawable(exhibits: dict[str, Exhibit], targets: Sequence[str]) -> dict[str, Exhibit]:
+    """Those exhibits that a study with these target corpora has."""
+    return {name: exhibit for name, exhibit in exhibits.items() if exhibit.targets <= len(targets)}

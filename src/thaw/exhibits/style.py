@@ -1,0 +1,121 @@
+"""How all figures look: fonts, colours that colour-blind readers tell apart, markers that grey print tells apart.
+
+Colours: Okabe & Ito, "Color Universal Design" (2008), without its yellow (too faint on white), with a grey.
+Figures are byte-stable: no dates, fixed salt, the fonts that come with matplotlib, the Agg and PDF backends alone.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from thaw.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#000000", "#888888", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+TARGET_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+PRINT_DPI = 200
+
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.4,
+    "pdf.fonttype": 42,  # TrueType, so that text in the PDF stays text
+    "svg.hashsalt": "thaw",
+    "figure.dpi": PRINT_DPI,
+    "savefig.dpi": PRINT_DPI,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one series is drawn."""
+
+    colour: str
+    marker: str
+
+
+def looks(
+    names: Iterable[str],
+    preferred: Iterable[str] = (),
+    colours: Mapping[str, str] | None = None,
+    palette: Sequence[str] = COLOURS,
+) -> dict[str, Look]:
+    """A look for each name. Names in `preferred` keep theirs whatever else is drawn; `colours` overrides colours.
+
+    Raises UserError for a colour that matplotlib does not know.
+    """
+    from matplotlib.colors import is_color_like
+
+    order = [*preferred]
+    order += [name for name in names if name not in order]
+    found = {}
+    for name in names:
+        place = order.index(name)
+        colour = (colours or {}).get(name, palette[place % len(palette)])
+        if not is_color_like(colour):
+            raise UserError(f"style of {name}: {colour!r} is not a colour; write one like '#0072B2'")
+        # The second round of colours has other markers, so that no two of 56 series look alike.
+        found[name] = Look(colour, MARKERS[(place + place // len(palette)) % len(MARKERS)])
+    return found
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """matplotlib's own defaults with the house's settings: what a user's matplotlibrc says is ignored."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        for key, value in RC.items():
+            matplotlib.rcParams[key] = value
+        yield
+
+
+def figure_bytes(figure: Figure) -> dict[str, bytes]:
+    """The figure as PNG and PDF, without dates."""
+    metadata: dict[str, dict[str, str | None]] = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
+    }
+    contents = {}
+    for form, values in metadata.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=form, metadata=values)
+        contents[form] = buffer.getvalue()
+    return contents
+
+
+def titled(axis: Axes, title: str, note: str) -> None:
+    """A bold title over a panel, and under it, smaller, the words that name the scale."""
+    axis.set_title(title, pad=18)
+    axis.annotate(note, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=7.5,
+                  color="#444444")  # fmt: skip
+
+
+def figure_titled(figure: Figure, title: str, note: str) -> None:
+    """The same over a whole figure."""
+    heading = figure.suptitle(f"{title}\n", x=0.012, ha="left", fontweight="bold", fontsize=9.5)
+    heading.set_linespacing(1.5)
+    heading.set_in_layout(True)
+    place = (0.012, heading.get_position()[1])
+    figure.text(*place, f"\n{note}", ha="left", va="top", fontsize=7.5, color="#444444", linespacing=2.1)

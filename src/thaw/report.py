@@ -1,0 +1,291 @@
+"""One HTML page on everything a config made: it opens offline, without scripts, and holds no link to anywhere else.
+
+Every number in a table links to the section of the run behind it: recipe, checks, decoder settings, curve, samples.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from thaw.config.models import Strict
+from thaw.errors import UserError
+from thaw.exhibits.figures import read_losses
+from thaw.exhibits.measures import LEVELS, Level, Seed, load_seed
+from thaw.exhibits.samples import Sample, samples
+from thaw.exhibits.spec import CorpusRow, DecodeRow, RunRow, Scale, Speech, input_files, scale_note
+from thaw.exhibits.tables import percent, read_counts, reasons_text
+from thaw.files import read_json, write_text
+
+
+class ReportExhibit(Strict):
+    """One exhibit, drawn: its json (tables) or png (figures) is shown, its other files are named."""
+
+    study: str
+    name: str
+    title: str
+    files: tuple[str, ...]
+
+
+class ReportSpec(Strict):
+    """What `thaw report` is given."""
+
+    config: str
+    scale: Scale
+    speech: Speech
+    exhibits: tuple[ReportExhibit, ...] = ()
+    runs: tuple[RunRow, ...] = ()
+    sources: tuple[RunRow, ...] = ()
+    corpora: tuple[CorpusRow, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """The scale in words."""
+        return scale_note(self.scale, self.speech)
+
+    def files(self) -> list[str]:
+        """Every file that is read for the page: the inputs of its rule."""
+        drawn = [file for exhibit in self.exhibits for file in exhibit.files]
+        return input_files((*self.sources, *self.runs), self.corpora, drawn)
+
+
+# --- what the template sees -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ExhibitView:
+    """A table (`grid`, as `thaw.exhibits.grid.Grid` in JSON) or a figure (`image`, a data URI)."""
+
+    row: ReportExhibit
+    anchor: str
+    grid: dict[str, Any] | None
+    image: str
+
+
+@dataclass(frozen=True)
+class DecodeView:
+    """One decode: rates as text, settings as JSON text, sample transcriptions."""
+
+    row: DecodeRow
+    rates: dict[str, str]
+    edits: dict[str, dict[str, Any]]
+    settings: str
+    seconds: float | None
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run. `checks` pairs a check with its outcome and whether that is a failure."""
+
+    row: RunRow
+    record: dict[str, Any]
+    recipe: str
+    checks: tuple[tuple[str, str, bool], ...]
+    cost: dict[str, Any]
+    best: tuple[int, float]
+    epochs: int
+    curve: Curve
+    decodes: tuple[DecodeView, ...]
+
+    @property
+    def failed(self) -> int:
+        """How many checks failed."""
+        return sum(failed for _, _, failed in self.checks)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Dev and train loss as SVG polylines (lists of "x,y" points) in a box of WIDTH x HEIGHT, with axis labels."""
+
+    dev: str
+    train: str
+    best: tuple[float, float] | None
+    low: float
+    high: float
+
+
+WIDTH, HEIGHT = 320.0, 90.0
+
+
+def write_report(spec: ReportSpec, out: Path) -> None:
+    """Write the page. Raises UserError where an input is missing or of another shape."""
+    for file in spec.files():
+        if not Path(file).is_file():
+            raise UserError(f"{file}: no such file (the report is drawn from it)")
+    write_text(out, render(spec))
+
+
+def render(spec: ReportSpec) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("thaw", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"pretty": pretty, "duration": duration, "groupby_runs": _groups}
+    runs = [_run_view(row) for row in (*spec.sources, *spec.runs)]
+    return environment.get_template("report.html.j2").render(
+        spec=spec,
+        exhibits=[_exhibit_view(row) for row in spec.exhibits],
+        runs=runs,
+        anchors={run.row.id: f"run-{run.row.id}" for run in runs},
+        corpora=[_corpus_view(row) for row in spec.corpora],
+        environments=_environments(runs),
+        levels=LEVELS,
+        box=(WIDTH, HEIGHT),
+    )
+
+
+def pretty(value: Any) -> str:
+    """Plain values as people read them; lists and mappings as JSON."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value) or "none"
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def duration(seconds: float | None) -> str:
+    """75.3 -> "1 min 15 s"."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _groups(columns: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Headings over neighbouring columns, with how many columns each spans."""
+    return [(group, len(list(members))) for group, members in groupby(columns, key=lambda column: column["group"])]
+
+
+def _exhibit_view(row: ReportExhibit) -> ExhibitView:
+    grid = next((read_json(Path(file)) for file in row.files if file.endswith(".json")), None)
+    picture = next((Path(file).read_bytes() for file in row.files if file.endswith(".png")), b"")
+    image = "data:image/png;base64," + base64.b64encode(picture).decode() if picture else ""
+    return ExhibitView(row, f"{row.study}-{row.name}", grid, image)
+
+
+def _run_view(row: RunRow) -> RunView:
+    record = read_json(Path(row.record))
+    train, dev = read_losses(row)
+    best = dev.index(min(dev))
+    try:
+        checks, cost = dict(record["checks"]), dict(record["cost"])
+        recipe = json.dumps(record["recipe"], indent=2, sort_keys=True, ensure_ascii=False)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{row.record}: not the record that `thaw train` writes ({error!r})") from error
+    return RunView(
+        row,
+        record,
+        recipe,
+        tuple(_checks(checks)),
+        cost,
+        (best + 1, dev[best]),
+        len(dev),
+        curve_of(train, dev),
+        tuple(_decode_view(row, decode) for decode in row.decodes),
+    )
+
+
+def _checks(checks: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Each check of a run's surgery, its outcome in words, and whether it failed.
+
+    A training stops where a check fails, so a finished one has passed; the digests are compared again all the same.
+    """
+    start, end = checks.get("start", {}), checks.get("end", {})
+    if "frozen" in start and "frozen" in end:
+        layers = sorted(start["frozen"])
+        failed = start["frozen"] != end["frozen"]
+        verdict = f"{'FAILED' if failed else 'passed'}: {', '.join(layers)}" if layers else "nothing is frozen"
+        yield "frozen layers bit-identical after training", verdict, failed
+    if "kept" in start:
+        yield "layers that began as the start's, bit for bit", pretty(start["kept"]), False
+    if "drawn" in start:
+        yield "layers drawn anew", pretty(start["drawn"]), False
+    if "trainable" in start:
+        yield "parameters trained", pretty(start["trainable"]), False
+    if "without_gradient" in end:
+        still = end["without_gradient"]
+        moved = f"passed, but for {pretty(still)} (every gradient zero)" if still else "passed"
+        yield "every trained parameter changed", moved, False
+    for name, value in sorted(checks.items()):
+        if name not in ("start", "end"):
+            words = {True: "passed", False: "FAILED"}[value] if isinstance(value, bool) else pretty(value)
+            yield name.replace("_", " "), words, value is False
+
+
+def _decode_view(run: RunRow, row: DecodeRow) -> DecodeView:
+    seed = load_seed(run, row)
+    record = read_json(Path(row.record))
+    settings = {key: value for key, value in record.items() if key != "cost"}
+    return DecodeView(
+        row,
+        {name: _rate_text(seed, level) for level, name in LEVELS.items()},
+        {name: seed.scores[level] for level, name in LEVELS.items()},
+        json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False),
+        record.get("cost", {}).get("seconds"),
+        samples(seed),
+    )
+
+
+def _rate_text(seed: Seed, level: Level) -> str:
+    scores = seed.scores[level]
+    text = f"{percent(scores['rate'])} %"
+    if scores["low"] is not None:
+        text += f" [{percent(scores['low'])}, {percent(scores['high'])}]"
+    return text
+
+
+def curve_of(train: Sequence[float], dev: Sequence[float]) -> Curve:
+    """Losses scaled to the box; values that are not finite are left out."""
+    finite = [value for value in (*train, *dev) if math.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    span = (high - low) or 1.0
+    step = WIDTH / max(len(dev) - 1, 1)
+
+    def place(epoch: int, value: float) -> tuple[float, float]:
+        return round(epoch * step, 1), round(HEIGHT * (high - value) / span, 1)
+
+    def line(values: Iterable[float]) -> str:
+        places = [place(epoch, value) for epoch, value in enumerate(values) if math.isfinite(value)]
+        return " ".join(f"{x},{y}" for x, y in places)
+
+    best = dev.index(min(dev))
+    mark = place(best, dev[best]) if math.isfinite(dev[best]) else None
+    return Curve(line(dev), line(train), mark, low, high)
+
+
+def _corpus_view(row: CorpusRow) -> tuple[CorpusRow, list[dict[str, Any]]]:
+    splits = []
+    for split, counts in read_counts(row).items():
+        rejected: Any = counts["rejected"]
+        splits.append(counts | {"split": split, "reasons": reasons_text(rejected), "lost": sum(rejected.values())})
+    return row, splits
+
+
+def _environments(runs: Sequence[RunView]) -> list[tuple[dict[str, Any], int]]:
+    """The software environments that runs were trained in, each once, with how many runs used it."""
+    found: dict[str, int] = {}
+    for run in runs:
+        key = json.dumps(run.record.get("environment", {}), sort_keys=True, ensure_ascii=False)
+        found[key] = found.get(key, 0) + 1
+    return [(json.loads(key), count) for key, count in found.items()]

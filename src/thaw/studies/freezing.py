@@ -1,0 +1,102 @@
+"""Eberhard & Zesch (KONVENS 2021): transfer DeepSpeech from English with its first layers frozen.
+
+The module is imported while the workflow is parsed, so nothing heavy is imported here: what draws is imported when an
+exhibit is drawn.
+"""
+
+from __future__ import annotations
+
+from thaw.exhibits.spec import Exhibit, ExhibitSpec
+
+PAPER = "Eberhard & Zesch 2021"
+RATES = "freezing.csv"
+CURVES = "deepspeech-paper-curves.json"
+CORPORA = "freezing-corpora.csv"
+PAPER_EPOCHS = 15  # as many as the paper's figures show
+
+# The treatments of the paper, in its order: their colours stay the same whatever else a study adds.
+TREATMENTS = ("scratch", "frozen-0", "frozen-1", "frozen-2", "frozen-3", "frozen-4", "frozen-5", "frozen-3-5")
+
+_LSTM = (
+    "The paper's text freezes the LSTM here, and so do our runs. Its logs load optimiser state for the LSTM, so in the "
+    "published rows the LSTM was most likely trained: as run, “1-4” repeats “1-3”, and “1-5” repeats “1-3, 5”."
+)
+REMARKS = {"frozen-4": _LSTM, "frozen-5": _LSTM}
+
+PUBLISHED_TITLE = f"Published ({PAPER}, paper scale, logged values)"
+PUBLISHED_NOTE = (
+    "Rates from the authors' test logs; beam search with a German 5-gram model, one random seed, no intervals."
+)
+
+
+def _table1(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.grid import Block, Cell, Column
+    from thaw.exhibits.published import read_table
+    from thaw.exhibits.tables import CorporaTable
+
+    rows = []
+    for row in read_table(spec, CORPORA):
+        logged = f"{int(row['logged_low']):,} to {int(row['logged_high']):,}"
+        stated = [f"{int(row[key]):,}" if row[key] else "–" for key in ("stated_hours", "stated_speakers")]
+        rows.append(tuple(Cell(text) for text in (row["target_label"], row["split"], logged, *stated)))
+    columns = (Column("Split", text=True), Column("Utterances, as logged"), Column("Hours, as stated"),
+               Column("Speakers, as stated"))  # fmt: skip
+    note = (
+        "Utterances follow from the steps per epoch in the authors' logs; about 7,900 German clips cannot be the 315 "
+        "hours that the text states."
+    )
+    published = Block(f"Published ({PAPER}, paper scale)", "Corpus", columns, tuple(rows), (note,))
+    return CorporaTable("Corpora", apart=(published,)).draw(spec)
+
+
+def _table2(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.tables import RatesTable
+
+    title = "Word and character error rates"
+    return RatesTable(title, RATES, PUBLISHED_TITLE, PUBLISHED_NOTE, "beam", REMARKS).draw(spec)
+
+
+def _curves(spec: ExhibitSpec, place: int | None) -> dict[str, bytes]:
+    from thaw.exhibits.figures import CurvesFigure
+
+    return CurvesFigure("Learning curves", place, TREATMENTS).draw(spec)
+
+
+def _figure2(spec: ExhibitSpec) -> dict[str, bytes]:
+    return _curves(spec, 0)
+
+
+def _figure3(spec: ExhibitSpec) -> dict[str, bytes]:
+    return _curves(spec, 1)
+
+
+def _figure_all(spec: ExhibitSpec) -> dict[str, bytes]:
+    return _curves(spec, None)
+
+
+def _figure_wer(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.figures import RatesFigure
+
+    return RatesFigure("Word error rate by frozen layers", "Frozen layers").draw(spec)
+
+
+def _published_curves(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.figures import PublishedCurvesFigure
+
+    return PublishedCurvesFigure(PAPER, RATES, CURVES, TREATMENTS, PAPER_EPOCHS).draw(spec)
+
+
+_TABLE = ("csv", "md", "tex", "json")
+_FIGURE = ("png", "pdf", "csv")
+
+EXHIBITS: dict[str, Exhibit] = {
+    "table1": Exhibit("Table 1: corpora", _TABLE, ("corpora",), _table1, (CORPORA,)),
+    "table2": Exhibit("Table 2: word and character error rates", _TABLE, ("scores",), _table2, (RATES,)),
+    "figure2": Exhibit("Figure 2: learning curves, first target", _FIGURE, ("metrics", "style"), _figure2),
+    "figure3": Exhibit("Figure 3: learning curves, second target", _FIGURE, ("metrics", "style"), _figure3, targets=2),
+    "figure-all": Exhibit("Learning curves, every target", _FIGURE, ("metrics", "style"), _figure_all, targets=3),
+    "figure-wer": Exhibit("Word error rate by frozen layers", _FIGURE, ("scores",), _figure_wer),
+    "figure-published": Exhibit(
+        f"The paper's own learning curves ({PAPER})", _FIGURE, ("style",), _published_curves, (RATES, CURVES)
+    ),
+}

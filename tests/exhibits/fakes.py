@@ -1,0 +1,236 @@
+"""Made-up runs with plausible numbers: all files of a study, written in the formats the other rooms write.
+
+Run by hand to look at the pictures: python -m tests.exhibits.fakes FOLDER
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thaw.canonical import canonical_json
+from thaw.config.schema import ScoringSpec
+from thaw.exhibits.spec import ExhibitSpec
+from thaw.files import write_json, write_jsonl
+from thaw.randomness import rng
+from thaw.report import ReportSpec
+from thaw.scoring.counts import UtteranceCounts, count_rows, score
+from thaw.studies import exhibits
+
+ROOT = Path(__file__).parents[2]
+TREATMENTS = {
+    "scratch": "Baseline",
+    "frozen-0": "0",
+    "frozen-1": "1",
+    "frozen-2": "1-2",
+    "frozen-3": "1-3",
+    "frozen-4": "1-4",
+    "frozen-5": "1-5",
+    "frozen-3-5": "1-3, 5",
+}
+TARGETS = {"german": "German", "spanish": "Spanish"}
+DECODERS = {"greedy": "greedy", "lm": "beam + LM"}
+KINDS = {"greedy": "greedy", "lm": "beam"}
+QUALITY = dict(zip(TREATMENTS, (0.85, 0.5, 0.42, 0.36, 0.38, 0.55, 0.62, 0.45), strict=True))
+WORDS = ["der", "mond", "geht", "auf", "&", "die", "<sterne>", "prangen", "am", "100%", "klaren", "himmel"]
+
+
+class Fakes:
+    """A folder of made-up results, and the specs that name them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        treatments: Sequence[str] = tuple(TREATMENTS),
+        seeds: Sequence[int] = (1,),
+        targets: dict[str, str] | None = None,
+        utterances: int = 12,
+        epochs: int = 6,
+    ) -> None:
+        self.folder = folder
+        self.utterances = utterances
+        self.epochs = epochs
+        targets = TARGETS if targets is None else targets
+        self.runs = [
+            self.run(treatment, TREATMENTS[treatment], target, label, seed)
+            for target, label in targets.items()
+            for treatment in treatments
+            for seed in seeds
+        ]
+        self.sources = [self.run("source", "source", "english", "English", 1)]
+        self.corpora = [self.corpus(name, label) for name, label in {"english": "English", **targets}.items()]
+
+    def spec(self, name: str, **changes: Any) -> ExhibitSpec:
+        """The spec of one exhibit, cut down to its needs as the plan does it."""
+        exhibit = exhibits("freezing")[name]
+        fields: dict[str, Any] = {
+            "study": "freezing",
+            "kind": "freezing",
+            "name": name,
+            "config": "mini",
+            "scale": "mini",
+            "speech": "synthesised",
+            "scoring": {"bootstrap": 200},
+            "baseline": "scratch",
+            "reference": "frozen-0",
+            "runs": self.runs,
+            "sources": self.sources,
+            "corpora": self.corpora,
+            "published": {file: str(ROOT / "config/published" / file) for file in exhibit.published},
+        }
+        return ExhibitSpec.model_validate_json(canonical_json(fields | changes)).trimmed(exhibit.needs)
+
+    def report(self, exhibits_made: list[dict[str, Any]], **changes: Any) -> ReportSpec:
+        """The spec of a report page on everything."""
+        fields: dict[str, Any] = {
+            "config": "mini",
+            "scale": "mini",
+            "speech": "synthesised",
+            "exhibits": exhibits_made,
+            "runs": self.runs,
+            "sources": self.sources,
+            "corpora": self.corpora,
+        }
+        return ReportSpec.model_validate_json(canonical_json(fields | changes))
+
+    def run(self, treatment: str, label: str, target: str, target_label: str, seed: int) -> dict[str, Any]:
+        """Write the files of one run and its decodes; its row."""
+        name = f"{target}-deepspeech-{treatment}-s{seed}"
+        folder = self.folder / "runs" / f"{name}-ab12cd34ef"
+        write_jsonl(folder / "metrics.jsonl", self._metrics(name, QUALITY.get(treatment, 0.3)))
+        write_json(folder / "run.json", run_record(name, treatment, self.epochs))
+        decodes = [self._decode(name, decoder, label_, treatment) for decoder, label_ in DECODERS.items()]
+        return {
+            "id": folder.name,
+            "treatment": treatment,
+            "label": label,
+            "target": target,
+            "target_label": target_label,
+            "seed": seed,
+            "record": str(folder / "run.json"),
+            "metrics": str(folder / "metrics.jsonl"),
+            "decodes": decodes,
+        }
+
+    def _metrics(self, name: str, quality: float) -> list[dict[str, Any]]:
+        noise = rng("fake", name)
+        rows = []
+        for epoch in range(1, self.epochs + 1):
+            train = 120 * quality * math.exp(-epoch / 5) + 8 + float(noise.normal(0, 0.5))
+            dev = 110 * quality * math.exp(-epoch / 4) + 14 + 0.06 * epoch**1.6 + float(noise.normal(0, 0.8))
+            rows.append({"epoch": epoch, "step": 20 * epoch, "train_loss": train, "dev_loss": dev, "step_seconds": 0.1})
+        return rows
+
+    def _decode(self, name: str, decoder: str, label: str, treatment: str) -> dict[str, Any]:
+        quality = QUALITY.get(treatment, 0.3) * (0.8 if decoder == "lm" else 1.0)
+        rows = hypotheses(name + decoder, quality, self.utterances)
+        counts = count_rows(rows)
+        row = self.write_decode(f"{name}-{decoder}", decoder, label, counts)
+        write_jsonl(Path(row["hypotheses"]), rows)
+        record = {"decoder": {"kind": decoder, "beam": 50}, "alpha": 1.2, "beta": 0.5, "cost": {"seconds": 3.2}}
+        write_json(Path(row["record"]), record)
+        return row
+
+    def write_decode(self, name: str, decoder: str, label: str, counts: list[UtteranceCounts]) -> dict[str, Any]:
+        """Write scores and counts of one decode; its row."""
+        folder = self.folder / "decodes" / f"{name}-12ab34cd56"
+        write_json(folder / "scores.json", score(counts, ScoringSpec(bootstrap=200)))
+        write_jsonl(folder / "counts.jsonl", [row.row() for row in counts])
+        files = {"scores": "scores.json", "counts": "counts.jsonl", "record": "decode.json"}
+        files |= {"hypotheses": "hypotheses.jsonl"}
+        paths = {key: str(folder / file) for key, file in files.items()}
+        return {"id": folder.name, "decoder": decoder, "label": label, "kind": KINDS[decoder], **paths}
+
+    def corpus(self, name: str, label: str) -> dict[str, Any]:
+        """Write the counts of one corpus; its row."""
+        path = self.folder / "corpora" / f"{name}.json"
+        rejected = {"train": {"transcript longer than its audio": 3, "too long": 2}, "dev": {}, "test": {"too long": 1}}
+        counts = {
+            split: {
+                "utterances": n - sum(rejected[split].values()),
+                "hours": n / 1800,
+                "speakers": 6 + n // 40,
+                "characters": 21 * n,
+                "words": 3 * n,
+                "listed": n,
+                "rejected": rejected[split],
+            }
+            for split, n in (("train", 1320), ("dev", 80), ("test", 160))
+        }
+        write_json(path, counts)
+        alphabet = " abcdefghijklmnopqrstuvwxyzäöü'"
+        licence = {"licence": "CC0 <public domain>", "citation": "Made & up, 2021", "source": "synthetic"}
+        return {"name": name, "label": label, "counts": str(path), "alphabet": alphabet, **licence}
+
+
+def hypotheses(name: str, quality: float, utterances: int) -> list[dict[str, Any]]:
+    """Recognised sentences with about `quality` of the words wrong."""
+    spoken, noise = rng("fake", "words"), rng("fake", name, "errors")  # the same sentences for every run
+    rows = []
+    for number in range(utterances):
+        words = [WORDS[int(spoken.integers(len(WORDS)))] for _ in range(3 + int(spoken.integers(3)))]
+        heard = [word if noise.random() > quality else word[: int(noise.integers(len(word)))] for word in words]
+        row = {"id": f"clip-{number:04d}", "speaker": f"speaker-{number % 5}"}
+        rows.append(row | {"reference": " ".join(words), "hypothesis": " ".join(w for w in heard if w)})
+    return rows
+
+
+def run_record(name: str, treatment: str, epochs: int) -> dict[str, Any]:
+    """A run.json."""
+    frozen = {"frozen-1": ["layer_1"], "frozen-2": ["layer_1", "layer_2"]}.get(treatment, [])
+    digests = {layer: f"digest of {layer}" for layer in frozen}
+    trained = ["layers.layer_6.weight", "layers.layer_6.bias"]
+    return {
+        "recipe": {"model": {"kind": "deepspeech", "hidden": 192}, "freeze": frozen, "start": "scratch", "seed": 1},
+        "checks": {
+            "start": {"frozen": digests, "kept": ["layer_1"], "drawn": ["layer_6"], "trainable": trained},
+            "end": {"frozen": digests, "without_gradient": []},
+        },
+        "corpora": {"train": {"utterances": 315, "hours": 0.25}},
+        "parameters": {"total": 420_000, "trainable": 420_000 - 100_000 * len(frozen), "by_layer": {"layer_1": 95_040}},
+        "best": {"epoch": epochs - 1, "dev_loss": 14.2},
+        "epochs": epochs,
+        "stopped": "all epochs done",
+        "cost": {"seconds": 75.3, "audio_hours": 1.6, "attempts": 2},
+        "environment": {"python": "3.11.9", "torch": "2.11.0", "threads": 1, "device": "cpu", "thaw": "0.1.0"},
+    }
+
+
+def counts_of(errors: dict[str, tuple[int, int]], reference: int = 10) -> list[UtteranceCounts]:
+    """Counts from {speaker: (word errors, character errors)}: one utterance each, all errors substitutions."""
+    from thaw.scoring.edits import Edits
+
+    return [
+        UtteranceCounts(f"clip-{speaker}", speaker, Edits(sub=word, ref=reference), Edits(sub=char, ref=5 * reference))
+        for speaker, (word, char) in sorted(errors.items())
+    ]
+
+
+def draw_everything(fakes: Fakes, folder: Path, **changes: Any) -> list[dict[str, Any]]:
+    """Draw all exhibits of a fake study into `folder`; their rows for a report."""
+    from thaw.exhibits.spec import drawable
+    from thaw.exhibits.write import write_exhibit
+
+    made = []
+    targets = list(dict.fromkeys(run["target"] for run in fakes.runs))
+    for name, exhibit in drawable(exhibits("freezing"), targets).items():
+        files = [folder / f"{name}.{suffix}" for suffix in exhibit.suffixes]
+        write_exhibit(fakes.spec(name, **changes), files)
+        row = {"study": "freezing", "name": name, "title": exhibit.title, "files": [str(file) for file in files]}
+        made.append(row)
+    return made
+
+
+if __name__ == "__main__":
+    from thaw.report import write_report
+
+    out = Path(sys.argv[1])
+    study = Fakes(out, utterances=160, epochs=20)
+    write_report(study.report(draw_everything(study, out / "freezing")), out / "report.html")
+    three = Fakes(out / "seeds", seeds=(1, 2, 3), utterances=80, epochs=15)
+    draw_everything(three, out / "seeds-freezing")
+    paper = Fakes(out / "paper", targets={"german": "German", "swiss-german": "Swiss German"}, utterances=80)
+    draw_everything(paper, out / "paper-freezing", scale="paper", speech="recorded")

@@ -1,0 +1,82 @@
+"""Specs: cut down to needs, so that an edit draws again what it touches and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.exhibits.fakes import Fakes
+from thaw.commands import exhibit as command
+from thaw.errors import UserError
+from thaw.exhibits.spec import ExhibitSpec, drawable, parse, scale_note
+from thaw.studies import exhibits
+
+
+def test_scale_is_said_in_words() -> None:
+    assert scale_note("mini", "synthesised") == (
+        "mini scale: synthesised speech; not comparable with the published numbers"
+    )
+    assert scale_note("paper", "recorded") == "paper scale"
+    assert "not comparable" in scale_note("paper", "mixed")
+
+
+def test_an_exhibit_depends_on_what_it_shows(fakes: Fakes) -> None:
+    metrics = {run["metrics"] for run in fakes.runs}
+    scores = {decode["scores"] for run in fakes.runs for decode in run["decodes"]}
+    counts = {corpus["counts"] for corpus in fakes.corpora}
+    read = {name: set(fakes.spec(name).files()) for name in exhibits("freezing")}
+    assert metrics <= read["figure2"]
+    assert not scores & read["figure2"]
+    assert scores <= read["table2"]
+    assert not metrics & read["table2"]
+    assert read["table1"] - counts == {path for path in read["table1"] if path.endswith("freezing-corpora.csv")}
+    # Records hold wall times: nothing that is drawn may read them.
+    records = {run["record"] for run in fakes.runs} | {d["record"] for run in fakes.runs for d in run["decodes"]}
+    assert not any(records & files for files in read.values())
+
+
+def test_settings_reach_only_those_who_need_them(fakes: Fakes) -> None:
+    assert fakes.spec("figure2", scoring={"bootstrap": 999}) == fakes.spec("figure2")
+    assert fakes.spec("figure2", baseline="frozen-1") == fakes.spec("figure2")
+    assert fakes.spec("table2", scoring={"bootstrap": 999}) != fakes.spec("table2")
+
+
+def test_drawable_exhibits_follow_the_number_of_targets() -> None:
+    found = exhibits("freezing")
+    assert "figure3" not in drawable(found, ["german"])
+    assert "figure3" in drawable(found, ["german", "spanish"])
+    assert set(drawable(found, ["a", "b", "c"])) - set(drawable(found, ["a", "b"])) == {"figure-all"}
+
+
+def test_a_study_is_cheap_to_import() -> None:
+    code = "import sys, thaw.studies.freezing as f; f.EXHIBITS; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "matplotlib", "pandas", "numpy", "scipy", "jinja2"} & set(loaded)
+
+
+def test_unknown_studies_are_refused() -> None:
+    with pytest.raises(UserError, match="no study of kind 'melting'; there are: freezing"):
+        exhibits("melting")
+
+
+def test_a_wrong_spec_is_explained_by_key(fakes: Fakes) -> None:
+    with pytest.raises(UserError, match=r"--exhibit: .*colour.*Extra inputs"):
+        parse(ExhibitSpec, fakes.spec("table1").model_dump_json()[:-1] + ',"colour": 1}', "--exhibit")
+    with pytest.raises(UserError, match="--exhibit: JSON: Invalid JSON"):
+        parse(ExhibitSpec, "{", "--exhibit")
+    with pytest.raises(UserError, match=r"--exhibit: cannot read nowhere\.json"):
+        parse(ExhibitSpec, "@nowhere.json", "--exhibit")
+
+
+def test_the_command_writes_the_files_asked_for(fakes: Fakes, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text(fakes.spec("table2").model_dump_json())
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    outs = [str(tmp_path / f"table2.{suffix}") for suffix in ("csv", "md")]
+    command.run(parser.parse_args(["--exhibit", f"@{spec}", "--out", *outs]))
+    assert all(Path(out).read_text() for out in outs)
