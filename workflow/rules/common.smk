@@ -1,4 +1,4 @@
-# What every rule looks things up in: the checked config and its plan. No rules here.
+# The checked config, its plan, and how the other files look things up in them.
 import os
 import sys
 from pathlib import Path
@@ -33,11 +33,6 @@ wildcard_constraints:
     name="[a-z0-9-]+",
 
 
-def manifest_files(manifest, name):
-    """A run's manifests of one split; a run may train on several corpora."""
-    return [layout.manifest(manifest, name)]
-
-
 def start_files(wildcards, name):
     """The files of the run that this one starts from; none where it starts from scratch."""
     start = PLAN.runs[wildcards.id].start
@@ -51,7 +46,9 @@ def start_model(wildcards):
 def start_optimizer(wildcards):
     run = PLAN.runs[wildcards.id]
     transferred = run.recipe.optimizer_state == "transferred"
-    return ancient(start_files(wildcards, "optimizer.safetensors") if transferred else [])
+    return ancient(
+        start_files(wildcards, "optimizer.safetensors") if transferred else []
+    )
 
 
 def tuning_manifest(wildcards):

@@ -9,14 +9,16 @@ rule fetch:
         record="results/corpora/{id}/source.json",
     log:
         "results/logs/fetch/{id}.log",
-    params:
-        source=lambda wildcards: PLAN.sources[wildcards.id].source_json,
-        language=lambda wildcards: PLAN.sources[wildcards.id].spec.language,
     retries: 2
+    conda:
+        "../../envs/tools.yaml"
     threads: 2
     resources:
         runtime=720,
         mem_mb=2000,
+    params:
+        source=lambda wildcards: PLAN.sources[wildcards.id].source_json,
+        language=lambda wildcards: PLAN.sources[wildcards.id].spec.language,
     message:
         "fetch {wildcards.id}"
     shell:
@@ -34,13 +36,15 @@ rule audio:
         rejects="results/audio/{id}/{shard}.rejects.tsv",
     log:
         "results/logs/audio/{id}-{shard}.log",
-    params:
-        audio=lambda wildcards: PLAN.audio[wildcards.id].audio_json,
-        shards=lambda wildcards: PLAN.audio[wildcards.id].shards,
+    conda:
+        "../../envs/tools.yaml"
     threads: 2
     resources:
         runtime=120,
         mem_mb=2000,
+    params:
+        audio=lambda wildcards: PLAN.audio[wildcards.id].audio_json,
+        shards=lambda wildcards: PLAN.audio[wildcards.id].shards,
     message:
         "convert shard {wildcards.shard} of {wildcards.id}"
     shell:
@@ -51,11 +55,19 @@ rule audio:
 
 rule manifest:
     input:
-        utterances=lambda wildcards: layout.utterances(PLAN.manifests[wildcards.id].corpus),
-        corpus_rejects=lambda wildcards: layout.corpus_rejects(PLAN.manifests[wildcards.id].corpus),
+        utterances=lambda wildcards: layout.utterances(
+            PLAN.manifests[wildcards.id].corpus
+        ),
+        corpus_rejects=lambda wildcards: layout.corpus_rejects(
+            PLAN.manifests[wildcards.id].corpus
+        ),
         wav=lambda wildcards: layout.shards(PLAN.manifests[wildcards.id].corpus, "wav"),
-        index=lambda wildcards: layout.shards(PLAN.manifests[wildcards.id].corpus, "jsonl"),
-        rejects=lambda wildcards: layout.shards(PLAN.manifests[wildcards.id].corpus, "rejects.tsv"),
+        index=lambda wildcards: layout.shards(
+            PLAN.manifests[wildcards.id].corpus, "jsonl"
+        ),
+        rejects=lambda wildcards: layout.shards(
+            PLAN.manifests[wildcards.id].corpus, "rejects.tsv"
+        ),
     output:
         train="results/manifests/{id}/train.jsonl",
         dev="results/manifests/{id}/dev.jsonl",
@@ -64,12 +76,14 @@ rule manifest:
         counts="results/manifests/{id}/counts.json",
     log:
         "results/logs/manifest/{id}.log",
-    params:
-        text=lambda wildcards: PLAN.manifests[wildcards.id].text_json,
-        frames=lambda wildcards: PLAN.manifests[wildcards.id].frames_json,
+    conda:
+        "../../envs/tools.yaml"
     resources:
         runtime=30,
         mem_mb=2000,
+    params:
+        text=lambda wildcards: PLAN.manifests[wildcards.id].text_json,
+        frames=lambda wildcards: PLAN.manifests[wildcards.id].frames_json,
     message:
         "manifests of {wildcards.id}"
     shell:

@@ -3,10 +3,18 @@
 
 rule decode:
     input:
-        model=lambda wildcards: ancient(layout.run(PLAN.decodes[wildcards.id].run, "model.safetensors")),
-        digest=lambda wildcards: layout.run(PLAN.decodes[wildcards.id].run, "model.sha256"),
-        audio=lambda wildcards: ancient(layout.shards(PLAN.decodes[wildcards.id].run.manifest.corpus, "wav")),
-        test=lambda wildcards: layout.manifest(PLAN.decodes[wildcards.id].run.manifest, "test.jsonl"),
+        model=lambda wildcards: ancient(
+            layout.run(PLAN.decodes[wildcards.id].run, "model.safetensors")
+        ),
+        digest=lambda wildcards: layout.run(
+            PLAN.decodes[wildcards.id].run, "model.sha256"
+        ),
+        audio=lambda wildcards: ancient(
+            layout.shards(PLAN.decodes[wildcards.id].run.manifest.corpus, "wav")
+        ),
+        test=lambda wildcards: layout.manifest(
+            PLAN.decodes[wildcards.id].run.manifest, "test.jsonl"
+        ),
         dev=tuning_manifest,
         lm=lambda wildcards: ancient(lm_file(wildcards, "lm.binary")),
         lm_record=lambda wildcards: lm_file(wildcards, "lm.json"),
@@ -16,13 +24,15 @@ rule decode:
         record="results/decodes/{id}/decode.json",
     log:
         "results/logs/decode/{id}.log",
-    params:
-        decoder=lambda wildcards: PLAN.decodes[wildcards.id].spec_json,
+    conda:
+        "../../envs/tools.yaml"
     threads: EXECUTION.threads
     resources:
         runtime=240,
         mem_mb=4000,
         device=EXECUTION.device,
+    params:
+        decoder=lambda wildcards: PLAN.decodes[wildcards.id].spec_json,
     message:
         "decode {wildcards.id}"
     shell:
@@ -40,9 +50,11 @@ rule score:
         counts="results/scores/{id}/counts.jsonl",
     log:
         "results/logs/score/{id}.log",
+    localrule: True
+    conda:
+        "../../envs/tools.yaml"
     params:
         scoring=PLAN.config.scoring.model_dump_json(),
-    localrule: True
     message:
         "score {wildcards.id}"
     shell:

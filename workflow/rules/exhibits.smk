@@ -11,12 +11,14 @@ rule table:
         json="results/{study}/{config}/{name}.json",
     log:
         "results/logs/exhibit/{study}-{config}-{name}.log",
-    params:
-        exhibit=lambda wildcards: EXHIBITS[wildcards.study, wildcards.name].spec_json,
     wildcard_constraints:
         name="table[a-z0-9-]*",
         config=PLAN.config.name,
     localrule: True
+    conda:
+        "../../envs/tools.yaml"
+    params:
+        exhibit=lambda wildcards: EXHIBITS[wildcards.study, wildcards.name].spec_json,
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
@@ -32,12 +34,14 @@ rule figure:
         csv="results/{study}/{config}/{name}.csv",
     log:
         "results/logs/exhibit/{study}-{config}-{name}.log",
-    params:
-        exhibit=lambda wildcards: EXHIBITS[wildcards.study, wildcards.name].spec_json,
     wildcard_constraints:
         name="figure[a-z0-9-]*",
         config=PLAN.config.name,
     localrule: True
+    conda:
+        "../../envs/tools.yaml"
+    params:
+        exhibit=lambda wildcards: EXHIBITS[wildcards.study, wildcards.name].spec_json,
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
@@ -51,9 +55,11 @@ rule report:
         html=REPORT,
     log:
         f"results/logs/report-{PLAN.config.name}.log",
+    localrule: True
+    conda:
+        "../../envs/tools.yaml"
     params:
         report=canonical_json(semantic(REPORT_SPEC)),
-    localrule: True
     message:
         "report {output.html}"
     shell:

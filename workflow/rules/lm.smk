@@ -3,21 +3,29 @@
 
 rule lm:
     input:
-        train=lambda wildcards: layout.manifest(PLAN.lms[wildcards.id].manifest, "train.jsonl"),
-        dev=lambda wildcards: layout.manifest(PLAN.lms[wildcards.id].manifest, "dev.jsonl"),
-        test=lambda wildcards: layout.manifest(PLAN.lms[wildcards.id].manifest, "test.jsonl"),
+        train=lambda wildcards: layout.manifest(
+            PLAN.lms[wildcards.id].manifest, "train.jsonl"
+        ),
+        dev=lambda wildcards: layout.manifest(
+            PLAN.lms[wildcards.id].manifest, "dev.jsonl"
+        ),
+        test=lambda wildcards: layout.manifest(
+            PLAN.lms[wildcards.id].manifest, "test.jsonl"
+        ),
     output:
         binary="results/lms/{id}/lm.binary",
         lexicon="results/lms/{id}/lexicon.txt",
         record="results/lms/{id}/lm.json",
     log:
         "results/logs/lm/{id}.log",
-    params:
-        lm=lambda wildcards: PLAN.lms[wildcards.id].spec_json,
-        alphabet=lambda wildcards: PLAN.lms[wildcards.id].manifest.text.alphabet,
+    conda:
+        "../../envs/tools.yaml"
     resources:
         runtime=240,
         mem_mb=16000,
+    params:
+        lm=lambda wildcards: PLAN.lms[wildcards.id].spec_json,
+        alphabet=lambda wildcards: PLAN.lms[wildcards.id].manifest.text.alphabet,
     message:
         "language model {wildcards.id}"
     shell:

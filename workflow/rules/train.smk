@@ -3,10 +3,16 @@
 
 rule train:
     input:
-        train=lambda wildcards: layout.manifest(PLAN.runs[wildcards.id].manifest, "train.jsonl"),
-        dev=lambda wildcards: layout.manifest(PLAN.runs[wildcards.id].manifest, "dev.jsonl"),
+        train=lambda wildcards: layout.manifest(
+            PLAN.runs[wildcards.id].manifest, "train.jsonl"
+        ),
+        dev=lambda wildcards: layout.manifest(
+            PLAN.runs[wildcards.id].manifest, "dev.jsonl"
+        ),
         # Big files are ancient, small ones that say the same are tracked: a touch or a copy trains nothing anew.
-        audio=lambda wildcards: ancient(layout.shards(PLAN.runs[wildcards.id].manifest.corpus, "wav")),
+        audio=lambda wildcards: ancient(
+            layout.shards(PLAN.runs[wildcards.id].manifest.corpus, "wav")
+        ),
         start=start_model,
         start_optimizer=start_optimizer,
         start_digest=lambda wildcards: start_files(wildcards, "model.sha256"),
@@ -18,18 +24,20 @@ rule train:
         metrics="results/runs/{id}/metrics.jsonl",
     log:
         "results/logs/train/{id}.log",
-    params:
-        recipe=lambda wildcards: PLAN.runs[wildcards.id].recipe_json,
-    retries: EXECUTION.attempts - 1
-    threads: EXECUTION.threads
     # A source goes first: all that is to start from it waits.
     priority: 10
+    retries: EXECUTION.attempts - 1
+    conda:
+        "../../envs/tools.yaml"
+    threads: EXECUTION.threads
     resources:
         runtime=EXECUTION.runtime_minutes,
         mem_mb=4000,
         device=EXECUTION.device,
         state=EXECUTION.state,
         checkpoint_seconds=int(EXECUTION.checkpoint_seconds),
+    params:
+        recipe=lambda wildcards: PLAN.runs[wildcards.id].recipe_json,
     message:
         "train {wildcards.id}"
     shell:
