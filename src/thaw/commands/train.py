@@ -1,0 +1,95 @@
+"""`thaw train`: one training, from wherever it is to its end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+HELP = "train a model, or go on with a training that was stopped or killed"
+EXAMPLE = (
+    'thaw train --recipe "$(cat recipe.json)" --train train.jsonl --dev dev.jsonl --state state '
+    "--model model.safetensors --optimizer optimizer.safetensors --record run.json --metrics metrics.jsonl"
+)
+END_SECONDS = 60.0  # of a scheduler's time limit, kept free for start and end
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `thaw train`."""
+    add = parser.add_argument
+    add("--recipe", required=True, metavar="JSON", help="what to train: a run recipe; defaults may be left out")
+    add("--train", required=True, nargs="+", type=Path, metavar="JSONL", help="manifests to train on")
+    add("--dev", required=True, nargs="+", type=Path, metavar="JSONL", help="manifests to choose the best epoch on")
+    add("--start", nargs="?", type=Path, metavar="MODEL", help="model to start from, if the recipe has a start")
+    add("--start-optimizer", nargs="?", type=Path, metavar="FILE", help="its optimizer state, if that is transferred")
+    add("--state", required=True, type=Path, metavar="DIR", help="where unfinished trainings live")
+    add("--budget", type=float, default=0.0, metavar="S", help="stop, to go on later, within S seconds; 0: never")
+    add("--runtime", type=float, default=0.0, metavar="MIN", help="stop within a job's time limit; 0: none")
+    add("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="most seconds of work that a kill can lose")
+    add("--threads", type=int, default=1, metavar="N", help="CPU threads; another number gives other bits")
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    add("--tensorboard", type=Path, metavar="DIR", help="write curves for TensorBoard to DIR")
+    add("--model", required=True, type=Path, metavar="OUT", help="weights of the best epoch")
+    add("--digest", type=Path, metavar="OUT", help="SHA-256 of the weights' file")
+    add("--optimizer", required=True, type=Path, metavar="OUT", help="optimizer state of the best epoch")
+    add("--record", required=True, type=Path, metavar="OUT", help="what was done, on what, at what cost (JSON)")
+    add(
+        "--metrics",
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help="losses and error rates, one epoch a line (JSON Lines)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train. Raises UserError (exit 2) and Unfinished (exit 75: start the same command again)."""
+    for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy and torch are loaded, which is below
+        os.environ[f"{library}_NUM_THREADS"] = str(args.threads)
+
+    from pydantic import ValidationError
+
+    from thaw.config.run import RunRecipe
+    from thaw.errors import UserError
+    from thaw.training.session import Job, train
+
+    try:
+        recipe = RunRecipe.model_validate_json(args.recipe)
+    except ValidationError as error:
+        lines = [f"--recipe: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise UserError("\n".join(lines)) from error
+    train(
+        Job(
+            recipe=recipe,
+            train=args.train,
+            dev=args.dev,
+            start=args.start,
+            start_optimizer=args.start_optimizer,
+            state=args.state,
+            budget=budget(args.budget, args.runtime),
+            checkpoint_seconds=args.checkpoint_seconds,
+            threads=args.threads,
+            device=args.device,
+            tensorboard=args.tensorboard,
+            outputs={
+                "model.safetensors": args.model,
+                "optimizer.safetensors": args.optimizer,
+                "run.json": args.record,
+                "metrics.jsonl": args.metrics,
+                **({"model.sha256": args.digest} if args.digest else {}),
+            },
+        )
+    )
+
+
+def budget(seconds: float, runtime_minutes: float) -> float:
+    """Seconds that a training may take (0: any number), from its own limit and the scheduler's.
+
+    A scheduler counts from before Python starts, and to after the last file is closed: a tenth, at most
+    END_SECONDS, is left for that.
+    """
+    limits = [seconds] if seconds > 0 else []
+    if runtime_minutes > 0:
+        limit = 60 * runtime_minutes
+        limits.append(limit - min(END_SECONDS, limit / 10))
+    return min(limits, default=0.0)

@@ -1,0 +1,144 @@
+"""Utterances as batches: features made once and kept, and an order of batches that is a function of (seed, epoch).
+
+Shapes: B batch, T frames, F features, N labels of a batch, concatenated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from thaw.errors import UserError
+from thaw.frontends import features
+from thaw.manifest import Utterance, read_manifest
+from thaw.randomness import rng
+from thaw.text import Alphabet, OutsideAlphabet
+
+CACHE_BYTES = 4 << 30  # about 230 hours of DeepSpeech features
+JITTER = 0.1  # durations are stretched by up to this share before they are bucketed, anew in each epoch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances side by side, padded with zeros at the end. All but `x` is wanted on the CPU (see `ctc_loss`)."""
+
+    ids: tuple[str, ...]
+    x: Tensor  # (B, T, F) float32
+    lengths: Tensor  # (B,) int64, frames
+    targets: Tensor  # (N,) int32
+    target_lengths: Tensor  # (B,) int32
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its features on `device`."""
+        return replace(self, x=self.x.to(device))
+
+
+class Examples:
+    """The utterances of one split, ordered by duration, then id: index 0 is the shortest.
+
+    Features are kept in memory until `cache_bytes` are used and made anew for the rest; the bits are the same.
+    """
+
+    def __init__(
+        self, utterances: Iterable[Utterance], alphabet: Alphabet, frontend: str, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        self.utterances = sorted(utterances, key=lambda u: (u.samples, u.id))
+        self.labels = [np.asarray(_encode(alphabet, u), dtype=np.int32) for u in self.utterances]
+        self.frontend = frontend
+        self.free_bytes = cache_bytes
+        self.cache: dict[int, NDArray[np.float32]] = {}
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def seconds(self, indices: Iterable[int]) -> float:
+        """Audio in these utterances, seconds."""
+        return sum(self.utterances[i].seconds for i in indices)
+
+    def features(self, index: int) -> NDArray[np.float32]:
+        """Features (T, F) of one utterance."""
+        kept = self.cache.get(index)
+        if kept is not None:
+            return kept
+        made = np.ascontiguousarray(features(self.frontend, self.utterances[index].pcm()), dtype=np.float32)
+        if made.nbytes <= self.free_bytes:
+            self.free_bytes -= made.nbytes
+            self.cache[index] = made
+        return made
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """These utterances, in this order, as one batch."""
+        rows = [self.features(i) for i in indices]
+        x = np.zeros((len(rows), max(len(row) for row in rows), rows[0].shape[1]), dtype=np.float32)
+        for place, row in zip(x, rows, strict=True):
+            place[: len(row)] = row
+        labels = [self.labels[i] for i in indices]
+        return Batch(
+            ids=tuple(self.utterances[i].id for i in indices),
+            x=torch.from_numpy(x),
+            lengths=torch.tensor([len(row) for row in rows]),
+            targets=torch.from_numpy(np.concatenate(labels)),
+            target_lengths=torch.tensor([len(label) for label in labels], dtype=torch.int32),
+        )
+
+
+def _encode(alphabet: Alphabet, utterance: Utterance) -> list[int]:
+    try:
+        return alphabet.encode(utterance.text)
+    except OutsideAlphabet as error:
+        raise UserError(
+            f"utterance {utterance.id}: {error}; the manifest was made with another alphabet than the recipe's"
+        ) from error
+
+
+def read_examples(paths: Sequence[Path], alphabet: Alphabet, frontend: str, cache_bytes: int = CACHE_BYTES) -> Examples:
+    """The utterances of several manifests as one split.
+
+    Raises UserError where they hold nothing, or one id twice (ids name the random streams of an utterance).
+    """
+    utterances = [utterance for path in paths for utterance in read_manifest(path)]
+    if not utterances:
+        raise UserError(f"{', '.join(map(str, paths))}: no utterances; see the table of rejects of this corpus")
+    seen: set[str] = set()
+    for utterance in utterances:
+        if utterance.id in seen:
+            raise UserError(f"{', '.join(map(str, paths))}: utterance {utterance.id} occurs twice; ids must be unique")
+        seen.add(utterance.id)
+    return Examples(utterances, alphabet, frontend, cache_bytes)
+
+
+def epoch_batches(
+    samples: Sequence[int], batch_size: int, order: str, drop_last: bool, seed: int, epoch: int
+) -> list[list[int]]:
+    """The batches of one epoch, as indices into `samples` (ascending durations): every index at most once.
+
+    bucketed: utterances of like duration share a batch, batches come in random order; sorted: ascending durations, as
+    mozilla/DeepSpeech v0.7.4 takes its CSV files (by wav_filesize); shuffled: any with any. `drop_last` leaves the
+    incomplete batch out; bucketed draws anew which utterances that hits, or it would always lose the longest.
+    """
+    count = len(samples)
+    sizes = [batch_size] * (count // batch_size)
+    rest = count % batch_size
+    generator = rng(seed, "order", epoch)
+    indices = np.arange(count)
+    if order == "bucketed":
+        stretched = np.asarray(samples) * generator.uniform(1 - JITTER, 1 + JITTER, count)
+        indices = np.argsort(stretched, kind="stable")
+    elif order == "shuffled":
+        indices = generator.permutation(count)
+    place = int(generator.integers(len(sizes) + 1)) if order == "bucketed" else len(sizes)
+    if rest:
+        sizes.insert(place, rest)
+    edges = np.cumsum(sizes)[:-1]
+    batches = [part.tolist() for part in np.split(indices, edges)]
+    if rest and drop_last:
+        del batches[place]
+    if order == "bucketed":
+        batches = [batches[i] for i in generator.permutation(len(batches))]
+    return batches

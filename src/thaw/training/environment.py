@@ -1,0 +1,115 @@
+"""Where a training runs: threads, deterministic kernels, the choice of a device, and a record of it all.
+
+The same machine with the same number of threads gives the same bits; other thread counts, instruction sets or
+versions of torch give others. So all of these are pinned where possible and recorded. Records name no host, no user
+and no path.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+import thaw
+from thaw.errors import UserError
+
+SLOTS = 64  # jobs that may share one GPU before `claim_gpu` gives up
+
+
+def settle(threads: int) -> None:
+    """Pin threads and make every kernel deterministic. Call it before the first tensor operation."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, but that loads the whole compiler
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, adds nothing
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def claim_gpu(count: int, folder: Path) -> tuple[int, IO[str]]:
+    """The number of the GPU with the fewest trainings, of `count`, and the lock that holds it while it is open.
+
+    `folder` holds one lock file per GPU and place on it; the first round of jobs gets a GPU each, the next shares.
+    Raises UserError when every place is taken.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for slot in range(SLOTS):
+        for gpu in range(count):
+            lock = (folder / f"gpu-{gpu}-{slot}.lock").open("a")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+            else:
+                return gpu, lock
+    raise UserError(f"{folder}: {SLOTS} jobs share each of {count} GPUs already; run fewer jobs at once")
+
+
+def choose_device(wanted: str) -> tuple[torch.device, IO[str] | None]:
+    """The device for `auto`, `cpu` or `cuda`, and the lock that holds it (None where none is needed).
+
+    Under torchrun each process takes the GPU of its local rank; where a scheduler has set CUDA_VISIBLE_DEVICES, the
+    first visible one; else the one with the fewest trainings on this machine.
+    Raises UserError where `cuda` is wanted and there is none.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu"), None
+    if not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU here; use --device auto or cpu")
+    if "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"])), None
+    if os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return torch.device("cuda", 0), None
+    folder = Path(tempfile.gettempdir()) / f"thaw-gpus-{os.getuid()}"
+    gpu, lock = claim_gpu(torch.cuda.device_count(), folder)
+    return torch.device("cuda", gpu), lock
+
+
+def code_version() -> str:
+    """The git commit of this code, with "+" where files differ from it; empty outside its repository."""
+    here = Path(thaw.__file__).parent
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=20)
+
+    try:
+        where = git("rev-parse", "--show-prefix", "HEAD")
+        if where.returncode or where.stdout.split()[0] != "src/thaw/":
+            return ""
+        changed = git("status", "--porcelain", "--", str(here)).stdout.strip()
+        return where.stdout.split()[1] + ("+" if changed else "")
+    except (OSError, subprocess.TimeoutExpired, IndexError):
+        return ""
+
+
+def record(device: torch.device, processes: int) -> dict[str, Any]:
+    """What decides the bits beside the recipe: versions, threads, instruction set, device, code."""
+    facts: dict[str, Any] = {
+        "thaw": code_version(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "processes": processes,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda
+        facts["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return facts

@@ -1,0 +1,98 @@
+"""One trainer per state folder: a kernel lock, and a heartbeat where a network disk keeps such locks on one machine."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from thaw.errors import UserError
+from thaw.files import write_json
+
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 45.0  # a heartbeat of another machine that stands still for so long is a dead trainer's
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process until the block ends.
+
+    Raises UserError where another trainer holds it, saying which and since when. After a trainer on another machine
+    died without a farewell, this waits up to STALE_SECONDS to be sure of it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / "holder.json"
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(_taken(folder, _read(holder))) from error
+        _wait_for_silence(folder, holder)
+        stop = threading.Event()
+        thread = threading.Thread(target=_beat, args=(holder, _identity(), stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            holder.unlink(missing_ok=True)
+
+
+def _beat(holder: Path, identity: dict[str, Any], stop: threading.Event) -> None:
+    beat = 0
+    while True:
+        with suppress(UserError):  # a full disk is reported by the next checkpoint; the kernel lock holds all the same
+            write_json(holder, {**identity, "beat": beat})
+        beat += 1
+        if stop.wait(HEARTBEAT_SECONDS):
+            return
+
+
+def _wait_for_silence(folder: Path, holder: Path) -> None:
+    """Return at once unless a trainer on another machine may be alive; then watch its heartbeat, not its clock."""
+    first = _read(holder)
+    if not first or first.get("host") == _host():
+        return  # the kernel lock is ours, so whoever wrote this on this machine is gone
+    deadline = time.monotonic() + STALE_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(min(1.0, STALE_SECONDS / 10))
+        now = _read(holder)
+        if not now:
+            return  # it left in order just now
+        if now != first:
+            raise UserError(_taken(folder, now))
+
+
+def _identity() -> dict[str, Any]:
+    job = os.environ.get("SLURM_JOB_ID", "")
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    return {"job": job, "pid": os.getpid(), "host": _host(), "since": since}
+
+
+def _host() -> str:
+    """Tells machines apart without naming them."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]
+
+
+def _read(holder: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(holder.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _taken(folder: Path, who: dict[str, Any]) -> str:
+    job = f"job {who['job']}, " if who.get("job") else ""
+    place = "this machine" if who.get("host") == _host() else "another machine"
+    name = f"{job}process {who.get('pid', '?')} on {place}, since {who.get('since', '?')}"
+    return f"{folder}: another trainer is at work here ({name}); wait for it, or end it first"

@@ -1,0 +1,178 @@
+"""Who is told how a training goes: people (lines on stderr), files for `thaw runs`, TensorBoard where asked for."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from thaw.errors import UserError
+from thaw.files import write_json, write_jsonl
+
+LINE_SECONDS = 5.0  # between two lines, and two writes of progress.json
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a training is. Losses are nats per utterance; `loss` is the mean of this epoch so far."""
+
+    epoch: int  # 1-based
+    epochs: int
+    step: int  # optimiser steps so far
+    steps: int  # optimiser steps if it runs to the last epoch
+    loss: float | None
+    dev_loss: float | None  # of the last finished epoch
+    best: float | None  # lowest dev loss so far
+    audio_rate: float  # seconds of audio trained on per second
+    seconds: float  # spent, over all starts
+    seconds_left: float | None  # to the last epoch at this speed
+
+
+class Recorder(Protocol):
+    """Is told of steps, of finished epochs, of things to say, and of the end."""
+
+    def step(self, status: Status) -> None:
+        """Called after every step; must be cheap."""
+
+    def epoch(self, status: Status, rows: Sequence[dict[str, Any]]) -> None:
+        """Called after every epoch with all rows of metrics so far."""
+
+    def say(self, text: str) -> None:
+        """Something a person should read."""
+
+    def close(self, outcome: str) -> None:
+        """The training ends here: "finished", "stopped" or "failed"."""
+
+
+class Lines:
+    """One line on stderr every few seconds and one per epoch; no cursor tricks, so that logs stay readable."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.last = time.monotonic()
+
+    def step(self, status: Status) -> None:
+        now = time.monotonic()
+        if now - self.last >= LINE_SECONDS:
+            self.last = now
+            self.say(f"{_place(status)}  loss {_number(status.loss)}  {status.audio_rate:.0f} audio-s/s{_left(status)}")
+
+    def epoch(self, status: Status, rows: Sequence[dict[str, Any]]) -> None:
+        row = rows[-1]
+        cer = "-" if row["dev_cer"] is None else f"{100 * row['dev_cer']:.1f} %"
+        self.last = time.monotonic()
+        self.say(
+            f"{_place(status)}  loss {row['train_loss']:.2f}  dev {row['dev_loss']:.2f} (best {_number(status.best)})"
+            f"  dev CER {cer}  {status.audio_rate:.0f} audio-s/s{_left(status)}"
+        )
+
+    def say(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+    def close(self, outcome: str) -> None:
+        pass
+
+
+class Files:
+    """metrics.jsonl (one row per epoch) and progress.json in the state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.last = float("-inf")
+        self.status: Status | None = None
+
+    def step(self, status: Status) -> None:
+        self.status = status
+        now = time.monotonic()
+        if now - self.last >= LINE_SECONDS:
+            self.last = now
+            self._write("running")
+
+    def epoch(self, status: Status, rows: Sequence[dict[str, Any]]) -> None:
+        self.status = status
+        write_jsonl(self.folder / "metrics.jsonl", rows)
+        self._write("running")
+
+    def say(self, text: str) -> None:
+        pass
+
+    def close(self, outcome: str) -> None:
+        self._write(outcome)
+
+    def _write(self, outcome: str) -> None:
+        if self.status is not None:
+            write_json(self.folder / "progress.json", {**asdict(self.status), "state": outcome, "time": time.time()})
+
+
+class TensorBoard:
+    """Curves for TensorBoard: the loss every few seconds, the metrics of each epoch; by optimiser step."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UserError(
+                "--tensorboard: the package tensorboard is not installed; add it or drop the option"
+            ) from error
+        # What a killed attempt wrote beyond the checkpoint that we resume from would otherwise be drawn twice.
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
+        self.last = float("-inf")
+
+    def step(self, status: Status) -> None:
+        now = time.monotonic()
+        if status.loss is not None and now - self.last >= LINE_SECONDS:
+            self.last = now
+            self.writer.add_scalar("running/loss", status.loss, status.step)
+
+    def epoch(self, status: Status, rows: Sequence[dict[str, Any]]) -> None:
+        for name, value in rows[-1].items():
+            if name not in ("epoch", "step") and isinstance(value, int | float):
+                self.writer.add_scalar(name, value, status.step)
+        self.writer.flush()
+
+    def say(self, text: str) -> None:
+        pass
+
+    def close(self, outcome: str) -> None:
+        self.writer.close()
+
+
+class Recorders:
+    """Several recorders as one; none at all in the processes that do not lead."""
+
+    def __init__(self, recorders: Sequence[Recorder]) -> None:
+        self.recorders = list(recorders)
+
+    def step(self, status: Status) -> None:
+        for recorder in self.recorders:
+            recorder.step(status)
+
+    def epoch(self, status: Status, rows: Sequence[dict[str, Any]]) -> None:
+        for recorder in self.recorders:
+            recorder.epoch(status, rows)
+
+    def say(self, text: str) -> None:
+        for recorder in self.recorders:
+            recorder.say(text)
+
+    def close(self, outcome: str) -> None:
+        for recorder in self.recorders:
+            recorder.close(outcome)
+
+
+def _place(status: Status) -> str:
+    return f"epoch {status.epoch}/{status.epochs}  step {status.step}/{status.steps}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _left(status: Status) -> str:
+    if status.seconds_left is None:
+        return ""
+    minutes, seconds = divmod(round(status.seconds_left), 60)
+    return f"  {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"

@@ -1,0 +1,54 @@
+"""When a training ends itself before it is done: a time budget, SIGTERM (the scheduler), SIGINT (Ctrl-C)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+MARGIN_UNITS = 2.0  # slowest steps and slowest checkpoints to leave room for before the budget ends
+
+
+class Stop:
+    """Watches signals and the clock while its block runs. A second signal ends the process as it would have without."""
+
+    def __init__(self, budget: float, began: float) -> None:
+        """`budget` in seconds since `began` (time.monotonic()); 0 is none."""
+        self.budget = budget
+        self.began = began
+        self.slowest_unit = 0.0
+        self.slowest_save = 0.0
+        self.signal_name = ""
+        self._earlier: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._earlier[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.signal_name = signal.Signals(number).name
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+        self._earlier.clear()
+
+    def reason(self) -> str:
+        """Why to stop now, in words; empty to go on."""
+        if self.signal_name:
+            return f"stopped by {self.signal_name}"
+        margin = MARGIN_UNITS * (self.slowest_unit + self.slowest_save)
+        if self.budget and time.monotonic() - self.began + margin > self.budget:
+            return f"time budget of {self.budget:g} s is used up"
+        return ""

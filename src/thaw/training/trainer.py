@@ -1,0 +1,304 @@
+"""The training loop: batches in, weights out, one unit of work at a time.
+
+`Trainer.run` is a generator. It yields after every step, every dev batch and every epoch, and at each yield the trainer
+is in a state that can be saved, so whoever drives it (`thaw.training.session`) may save, stop or go on there.
+
+Shapes: B batch, T frames, V classes. Losses are nats per utterance, not divided by length, as mozilla/DeepSpeech v0.7.4
+training/deepspeech_training/train.py (`calculate_mean_edit_distance_and_loss`) has them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thaw.config.run import RunRecipe
+from thaw.decoding.greedy import greedy
+from thaw.models.layered import LayeredModel, Noise
+from thaw.scoring.edits import count
+from thaw.surgery import Surgery
+from thaw.text import Alphabet
+from thaw.training.ctc import ctc_loss
+from thaw.training.data import Batch, Examples, epoch_batches
+from thaw.training.distributed import World
+from thaw.training.optim import AdamTF
+
+
+class Diverged(Exception):
+    """Losses or gradients are not finite, and no later step could mend that."""
+
+
+class Moment(Enum):
+    """What has just been done when the trainer yields."""
+
+    STEP = "step"
+    DEV = "dev batch"
+    EPOCH = "epoch"
+
+
+@dataclass
+class Sums:
+    """What an epoch adds up, step by step."""
+
+    loss: float = 0.0  # nats, over `utterances`
+    utterances: int = 0  # with a finite loss
+    gradient_norm: float = 0.0  # before clipping, over `steps`
+    steps: int = 0
+    audio_seconds: float = 0.0
+    seconds: float = 0.0  # wall clock of the steps
+    non_finite: list[str] = field(default_factory=list)  # ids left out of the loss
+
+
+@dataclass
+class Progress:
+    """Where a training is; together with weights and optimiser state, all that a resume needs."""
+
+    epoch: int = 1  # the one at work, 1-based
+    batch: int = 0  # its batches that are done
+    step: int = 0  # optimiser steps, over all epochs
+    stale: int = 0  # epochs since the last improvement by early_stop_delta
+    best: dict[str, Any] | None = None  # {epoch, dev_loss}
+    audio_seconds: float = 0.0
+    sums: Sums = field(default_factory=Sums)
+    rows: list[dict[str, Any]] = field(default_factory=list)  # metrics, one per finished epoch
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, facts: dict[str, Any]) -> Progress:
+        """The inverse of `plain`."""
+        return cls(**{**facts, "sums": Sums(**facts["sums"])})
+
+
+class Trainer:
+    """Model, optimiser, data and position of one training."""
+
+    def __init__(
+        self,
+        run: RunRecipe,
+        model: LayeredModel,
+        surgery: Surgery,
+        optimizer: AdamTF,
+        examples: Examples,
+        dev: Examples,
+        alphabet: Alphabet,
+        world: World,
+        say: Callable[[str], None],
+    ) -> None:
+        self.run_recipe = run
+        self.recipe = run.recipe
+        self.model = model
+        self.optimizer = optimizer
+        self.examples = examples
+        self.dev = dev
+        self.alphabet = alphabet
+        self.world = world
+        self.say = say
+        self.rates = surgery.dropout_rates(self.recipe.dropout)
+        self.trainable = sum(p.numel() for p in optimizer.parameters)
+        self.progress = Progress()
+        self.best_tensors: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None  # where not yet on disk
+        self.samples = [utterance.samples for utterance in examples.utterances]
+        self.steps_per_epoch = len(self.batches(1))
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """The batches of an epoch; a function of (seed, epoch) alone."""
+        recipe = self.recipe
+        return epoch_batches(
+            self.samples, recipe.batch_size, recipe.order, recipe.drop_last, self.run_recipe.seed, epoch
+        )
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether dev has not improved for as long as the recipe allows (checked after each epoch, as DeepSpeech)."""
+        return bool(self.recipe.early_stop_epochs) and self.progress.stale >= self.recipe.early_stop_epochs
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.progress.epoch > self.recipe.epochs or self.stopped_early
+
+    def run(self) -> Iterator[Moment]:
+        """Train from the present position to the end. Raises Diverged."""
+        while not self.finished:
+            batches = self.batches(self.progress.epoch)
+            self.model.train()
+            while self.progress.batch < len(batches):
+                self.step(batches[self.progress.batch])
+                yield Moment.STEP
+            dev = yield from self.evaluate()
+            self.close_epoch(*dev)
+            yield Moment.EPOCH
+
+    def step(self, indices: Sequence[int]) -> None:
+        """One optimiser step on one batch (of all processes together)."""
+        began = time.perf_counter()
+        progress, sums = self.progress, self.progress.sums
+        loss, counted, bad = self.accumulate(indices)
+        norm = self.whole_gradient(len(indices), counted, bad)
+        self.optimizer.step(self.learning_rate(progress.step + 1))
+        seconds = self.examples.seconds(indices)
+        sums.loss += loss
+        sums.utterances += counted
+        sums.non_finite += bad
+        sums.gradient_norm += norm
+        sums.steps += 1
+        sums.audio_seconds += seconds
+        sums.seconds += time.perf_counter() - began
+        progress.audio_seconds += seconds
+        progress.step += 1
+        progress.batch += 1
+
+    def accumulate(self, indices: Sequence[int]) -> tuple[float, int, list[str]]:
+        """Gradients of this process's share of (summed losses / utterances of the whole batch).
+
+        Utterances whose loss is not finite are left out by another forward pass without them: masking would not do,
+        since zero times infinity is no gradient. Gives, over all processes, the summed loss, the number of utterances
+        in it, and the ids of those left out.
+        """
+        self.optimizer.zero_grad()
+        share, bad = list(self.world.share(indices)), list[int]()
+        values: list[float] = []
+        while share:
+            batch = self.examples.batch(share).to(self.world.device)
+            noise = Noise(self.rates, self.run_recipe.seed, self.progress.epoch, batch.ids)
+            losses, _, _ = self.losses(batch, noise)
+            values = losses.tolist()
+            wrong = [i for i, value in zip(share, values, strict=True) if not math.isfinite(value)]
+            if not wrong:
+                (losses.sum() / len(indices)).backward()  # type: ignore[no-untyped-call]
+                break
+            bad += wrong
+            share, values = [i for i in share if i not in wrong], []
+        loss, counted, left_out = self.world.total([math.fsum(values), len(values), len(bad)])
+        return loss, int(counted), self.name_non_finite(bad) if left_out else []
+
+    def losses(self, batch: Batch, noise: Noise | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses (B,), logits (B, T, V) and their frames (B,). The loss is fp32 also where the model runs in bf16."""
+        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            logits, frames = self.model(batch.x, batch.lengths, noise)
+        return ctc_loss(logits, frames, batch.targets, batch.target_lengths), logits, frames
+
+    def whole_gradient(self, planned: int, counted: int, bad: list[str]) -> float:
+        """Sum gradients over processes, correct them for utterances left out, clip; gives the norm before clipping."""
+        if not counted:
+            raise Diverged(self.advice(f"no utterance of the batch has a finite loss ({', '.join(bad)})"))
+        self.world.add_gradients(self.optimizer.parameters)
+        if counted != planned:
+            torch._foreach_mul_(self.optimizer.gradients(), planned / counted)
+        limit = self.recipe.max_gradient_norm
+        norm = float(self.optimizer.clip_gradients(limit) if limit else self.optimizer.gradient_norm())
+        if not math.isfinite(norm):
+            ids = ", ".join(
+                self.examples.utterances[i].id for i in self.batches(self.progress.epoch)[self.progress.batch]
+            )
+            raise Diverged(self.advice(f"the gradient of the batch is not finite ({ids})"))
+        return norm
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of the 1-based `step`: linear warm-up, then constant."""
+        return self.recipe.learning_rate * min(1.0, step / max(1, self.recipe.warmup_steps))
+
+    # --- dev ----------------------------------------------------------------------------------
+
+    def evaluate(self) -> Generator[Moment, None, tuple[float, float | None]]:
+        """Mean loss per utterance, CER by greedy decoding (None without characters), over the whole dev split."""
+        self.model.eval()
+        values = [0.0] * 4  # loss, utterances with a finite loss, edits, reference characters
+        size = self.recipe.batch_size
+        for first in range(0, len(self.dev), size):
+            share = self.world.share(range(first, min(first + size, len(self.dev))))
+            part = self.world.total(self.evaluate_batch(share) if share else [0.0] * 4)
+            values = [a + b for a, b in zip(values, part, strict=True)]
+            yield Moment.DEV
+        loss, finite, edits, characters = values
+        if not finite:
+            raise Diverged(self.advice("no dev utterance has a finite loss"))
+        if int(finite) != len(self.dev):
+            self.say(f"epoch {self.progress.epoch}: {len(self.dev) - int(finite)} dev utterances have no finite loss")
+        return loss / finite, edits / characters if characters else None
+
+    @torch.inference_mode()
+    def evaluate_batch(self, indices: Sequence[int]) -> list[float]:
+        """Summed finite losses, their number, edits, reference characters."""
+        batch = self.dev.batch(indices)
+        losses, logits, frames = self.losses(batch.to(self.world.device), None)
+        finite = [value for value in losses.tolist() if math.isfinite(value)]
+        best = logits.float().cpu().numpy()
+        edits = characters = 0
+        for row, (index, length) in enumerate(zip(indices, frames.tolist(), strict=True)):
+            reference = self.dev.utterances[index].text
+            edits += count(reference, greedy(best[row, :length], self.alphabet)).errors
+            characters += len(reference)
+        return [math.fsum(finite), len(finite), edits, characters]
+
+    def close_epoch(self, dev_loss: float, dev_cer: float | None) -> None:
+        """Write the epoch's row, keep its weights if they are the best so far, move on to the next epoch.
+
+        An epoch is the best on any decrease of the dev loss; it counts as an improvement for the early stop only if
+        the decrease exceeds early_stop_delta (mozilla/DeepSpeech v0.7.4 training/deepspeech_training/train.py).
+        """
+        progress, sums = self.progress, self.progress.sums
+        progress.rows.append(
+            {
+                "epoch": progress.epoch,
+                "step": progress.step,
+                "train_loss": sums.loss / sums.utterances,
+                "dev_loss": dev_loss,
+                "dev_cer": dev_cer,
+                "learning_rate": self.learning_rate(progress.step),
+                "gradient_norm": sums.gradient_norm / sums.steps,
+                "trainable_parameters": self.trainable,
+                "utterances": sums.utterances,
+                "non_finite": len(sums.non_finite),
+                "non_finite_ids": sorted(sums.non_finite),
+                "audio_seconds": sums.audio_seconds,
+                "audio_seconds_per_second": sums.audio_seconds / sums.seconds,
+                "step_seconds": sums.seconds / sums.steps,
+            }
+        )
+        best = math.inf if progress.best is None else float(progress.best["dev_loss"])
+        progress.stale = 0 if dev_loss < best - self.recipe.early_stop_delta else progress.stale + 1
+        if dev_loss < best:
+            progress.best = {"epoch": progress.epoch, "dev_loss": dev_loss}
+            self.best_tensors = copied(self.model.state_dict()), copied(self.optimizer.state())
+        progress.epoch += 1
+        progress.batch = 0
+        progress.sums = Sums()
+
+    # --- words --------------------------------------------------------------------------------
+
+    def name_non_finite(self, bad: Sequence[int]) -> list[str]:
+        """Say which utterances have no finite loss; gives their ids, of all processes."""
+        utterances = [self.examples.utterances[i] for i in bad]
+        frames = [len(self.examples.features(i)) for i in bad]
+        mine = [(u.id, f, len(u.text)) for u, f in zip(utterances, frames, strict=True)]
+        everyones = self.world.gather(mine)
+        names = "; ".join(f"{id_} ({frames} frames, {labels} labels)" for id_, frames, labels in everyones)
+        self.say(f"epoch {self.progress.epoch}, step {self.progress.step + 1}: loss not finite, left out: {names}")
+        return [id_ for id_, _, _ in everyones]
+
+    def advice(self, what: str) -> str:
+        """A failure in words, with where it happened and what to change."""
+        limit = self.recipe.max_gradient_norm
+        return (
+            f"training diverged in epoch {self.progress.epoch} at step {self.progress.step + 1}: {what}; "
+            f"lower learning_rate (now {self.recipe.learning_rate:g}), add warmup_steps, or set max_gradient_norm "
+            f"(now {f'{limit:g}' if limit else '0: no clipping'})"
+        )
+
+
+def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU that later steps do not change."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}

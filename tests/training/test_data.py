@@ -1,0 +1,118 @@
+"""Batches: every utterance once, in an order that only (seed, epoch) decide; features the same from cache and disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.conftest import ALPHABET, sentences, write_split
+from thaw.errors import UserError
+from thaw.frontends import features
+from thaw.text import Alphabet
+from thaw.training.data import Examples, epoch_batches, read_examples
+
+SAMPLES = sorted(int(n) for n in np.random.default_rng(1).integers(8000, 80000, 101))
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Examples:
+    return read_examples([write_split(tmp_path, "train", sentences("train", 12))], Alphabet(ALPHABET), "deepspeech")
+
+
+@pytest.mark.parametrize("order", ["bucketed", "sorted", "shuffled"])
+def test_every_utterance_once_per_epoch(order: str) -> None:
+    for epoch in range(1, 6):
+        batches = epoch_batches(SAMPLES, 8, order, False, 1, epoch)
+        assert sorted(i for batch in batches for i in batch) == list(range(101))
+        assert sorted(map(len, batches)) == [5] + [8] * 12
+
+
+@pytest.mark.parametrize("order", ["bucketed", "sorted", "shuffled"])
+def test_drop_last_leaves_only_whole_batches(order: str) -> None:
+    batches = epoch_batches(SAMPLES, 8, order, True, 1, 1)
+    indices = [i for batch in batches for i in batch]
+    assert [len(batch) for batch in batches] == [8] * 12
+    assert len(set(indices)) == 96
+    assert epoch_batches(SAMPLES[:7], 8, order, True, 1, 1) == []
+
+
+def test_drop_last_of_buckets_hits_other_utterances_each_epoch() -> None:
+    lost = [
+        frozenset(range(101)) - {i for b in epoch_batches(SAMPLES, 8, "bucketed", True, 1, e) for i in b}
+        for e in range(9)
+    ]
+    assert len(set(lost)) > 5
+
+
+def test_buckets_hold_like_durations_in_random_order() -> None:
+    batches = epoch_batches(SAMPLES, 8, "bucketed", False, 1, 1)
+    spread = [SAMPLES[max(batch)] / SAMPLES[min(batch)] for batch in batches]
+    shuffled = [SAMPLES[max(b)] / SAMPLES[min(b)] for b in epoch_batches(SAMPLES, 8, "shuffled", False, 1, 1)]
+    assert np.median(spread) < 1.5 < 3 < np.median(shuffled)
+    middles = [float(np.mean(batch)) for batch in batches]
+    assert middles != sorted(middles)
+
+
+def test_sorted_is_ascending_and_the_same_in_every_epoch() -> None:
+    first = epoch_batches(SAMPLES, 8, "sorted", False, 1, 1)
+    assert [i for batch in first for i in batch] == list(range(101))
+    assert first == epoch_batches(SAMPLES, 8, "sorted", False, 7, 3)
+
+
+@pytest.mark.parametrize("order", ["bucketed", "shuffled"])
+def test_order_is_a_function_of_seed_and_epoch(order: str) -> None:
+    def batches(seed: int, epoch: int) -> list[list[int]]:
+        return epoch_batches(SAMPLES, 8, order, False, seed, epoch)
+
+    assert batches(1, 2) == batches(1, 2)
+    assert batches(1, 2) != batches(1, 3)
+    assert batches(1, 2) != batches(2, 2)
+    together = [{frozenset(batch) for batch in batches(1, epoch)} for epoch in (1, 2)]
+    assert len(together[0] & together[1]) < 6  # other utterances meet, not only other batches follow
+
+
+def test_batch_pads_features_and_joins_labels(examples: Examples) -> None:
+    batch = examples.batch([2, 0, 1])
+    chosen = [examples.utterances[i] for i in (2, 0, 1)]
+    made = [features("deepspeech", utterance.pcm()) for utterance in chosen]
+    assert batch.ids == tuple(utterance.id for utterance in chosen)
+    assert batch.lengths.tolist() == [len(f) for f in made]
+    for row, f in zip(batch.x, made, strict=True):
+        assert torch.equal(row[: len(f)], torch.from_numpy(f))
+        assert not row[len(f) :].any()
+    assert "".join(ALPHABET[i] for i in batch.targets.tolist()) == "".join(utterance.text for utterance in chosen)
+    assert batch.target_lengths.tolist() == [len(utterance.text) for utterance in chosen]
+    assert batch.targets.dtype == batch.target_lengths.dtype == torch.int32
+
+
+def test_cache_keeps_to_its_budget_and_changes_no_bit(examples: Examples) -> None:
+    one = examples.features(0).nbytes
+    small = Examples(examples.utterances, Alphabet(ALPHABET), "deepspeech", cache_bytes=3 * one)
+    for _ in range(2):
+        for i in range(len(examples)):
+            assert np.array_equal(small.features(i), examples.features(i))
+    assert 0 < sum(kept.nbytes for kept in small.cache.values()) <= 3 * one
+    assert small.features(0) is small.features(0)
+    assert small.features(11) is not small.features(11)
+
+
+def test_examples_are_ordered_by_duration_whatever_the_manifest_says(examples: Examples) -> None:
+    turned = Examples(reversed(examples.utterances), Alphabet(ALPHABET), "deepspeech")
+    assert [u.id for u in turned.utterances] == [u.id for u in examples.utterances]
+    keys = [(u.samples, u.id) for u in examples.utterances]
+    assert keys == sorted(keys)
+    assert examples.seconds([0, 1]) == pytest.approx((keys[0][0] + keys[1][0]) / 16000)
+
+
+def test_errors_name_the_utterance(tmp_path: Path) -> None:
+    path = write_split(tmp_path, "train", sentences("train", 2))
+    with pytest.raises(UserError, match=r"train-000 occurs twice"):
+        read_examples([path, path], Alphabet(ALPHABET), "deepspeech")
+    with pytest.raises(UserError, match=r"utterance train-00.*outside the alphabet"):
+        read_examples([path], Alphabet(" x"), "deepspeech")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"empty\.jsonl: no utterances"):
+        read_examples([tmp_path / "empty.jsonl"], Alphabet(ALPHABET), "deepspeech")

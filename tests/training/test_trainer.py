@@ -1,0 +1,285 @@
+"""The loop: what a step computes, what is left out of it, how epochs are judged, and that processes agree."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.conftest import ALPHABET, make_recipe, sentences, write_split
+from thaw.config.run import RunRecipe
+from thaw.config.schema import FrozenSpec
+from thaw.models import build
+from thaw.models.layered import Noise
+from thaw.surgery import prepare
+from thaw.text import Alphabet
+from thaw.training.ctc import ctc_loss
+from thaw.training.data import read_examples
+from thaw.training.distributed import World
+from thaw.training.optim import AdamTF
+from thaw.training.trainer import Diverged, Moment, Progress, Trainer
+
+MakeTrainer = Callable[..., Trainer]
+
+
+def make_trainer(
+    folder: Path, world: World | None = None, said: list[str] | None = None, hidden: int = 16, **recipe: Any
+) -> Trainer:
+    plain = make_recipe(**recipe)
+    run = RunRecipe.model_validate({**plain, "model": {**plain["model"], "hidden": hidden}})
+    alphabet = Alphabet(ALPHABET)
+    train = write_split(folder, "train", sentences("train", 24))
+    dev = write_split(folder, "dev", sentences("dev", 10))
+    examples = [read_examples([path], alphabet, "deepspeech") for path in (train, dev)]
+    model = build(run.model, alphabet.classes)
+    surgery = prepare(model, None, (), (), FrozenSpec(), run.seed)
+    optimizer = AdamTF(surgery.trainable(), run.recipe.adam_betas, run.recipe.adam_epsilon)
+    say = (said if said is not None else []).append
+    return Trainer(run, model, surgery, optimizer, *examples, alphabet, world or World(), say)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> MakeTrainer:
+    return lambda **recipe: make_trainer(tmp_path, **recipe)
+
+
+def run_to_end(trainer: Trainer) -> list[dict[str, Any]]:
+    for _ in trainer.run():
+        pass
+    return trainer.progress.rows
+
+
+def gradients(trainer: Trainer) -> list[Tensor]:
+    return [gradient.clone() for gradient in trainer.optimizer.gradients()]
+
+
+def poison(trainer: Trainer, *bad: str) -> None:
+    """Make the loss of some utterances infinite, as an impossible alignment does."""
+    honest = trainer.losses
+
+    def losses(batch: Any, noise: Noise | None) -> tuple[Tensor, Tensor, Tensor]:
+        values, logits, frames = honest(batch, noise)
+        factor = torch.tensor([math.inf if name in bad else 1.0 for name in batch.ids])
+        return values * factor, logits, frames
+
+    trainer.losses = losses  # type: ignore[method-assign]
+
+
+# --- one step -----------------------------------------------------------------------------------
+
+
+def test_loss_is_the_mean_of_nats_per_utterance(make: MakeTrainer) -> None:
+    trainer = make(batch_size=24, dropout=0.0, order="sorted")
+    batch = trainer.examples.batch(range(24))
+    logits, frames = trainer.model(batch.x, batch.lengths)
+    expected = ctc_loss(logits, frames, batch.targets, batch.target_lengths).mean()
+    expected.backward()
+    wanted = gradients(trainer)
+    loss, counted, bad = trainer.accumulate(range(24))
+    assert (counted, bad) == (24, [])
+    assert loss / 24 == pytest.approx(expected.item(), rel=1e-6)
+    for got, want in zip(gradients(trainer), wanted, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-7)
+
+
+def test_epoch_loss_weighs_utterances_not_batches(make: MakeTrainer) -> None:
+    trainer = make(batch_size=16, learning_rate=1e-12, dropout=0.0, epochs=1)
+    row = run_to_end(trainer)[0]
+    batch = trainer.examples.batch(range(24))
+    losses, _, _ = trainer.losses(batch, None)
+    assert row["train_loss"] == pytest.approx(losses.mean().item(), rel=1e-5)
+    assert row["utterances"] == 24
+    assert row["audio_seconds"] == pytest.approx(trainer.examples.seconds(range(24)))
+
+
+def test_learning_rate_warms_up_linearly(make: MakeTrainer) -> None:
+    trainer = make(learning_rate=0.01, warmup_steps=4)
+    assert [trainer.learning_rate(step) for step in (1, 2, 4, 5, 99)] == pytest.approx(
+        [0.0025, 0.005, 0.01, 0.01, 0.01]
+    )
+    assert make(learning_rate=0.01).learning_rate(1) == 0.01
+
+
+def test_clipping_bounds_the_step_and_reports_the_norm_before(make: MakeTrainer) -> None:
+    norms, largest = [], []
+    for limit in (0.0, 0.5):
+        trainer = make(max_gradient_norm=limit, epochs=1, batch_size=24)
+        norms.append(run_to_end(trainer)[0]["gradient_norm"])
+        largest.append(trainer.optimizer.gradient_norm().item())
+    assert norms[0] == norms[1] == pytest.approx(largest[0])
+    assert largest[1] == pytest.approx(0.5, rel=1e-5)
+
+
+def test_dropout_acts_in_training_only(make: MakeTrainer) -> None:
+    trainer = make(dropout=0.5)
+    first, _, _ = trainer.accumulate(range(8))
+    trainer.progress.epoch = 2
+    assert trainer.accumulate(range(8))[0] != first  # other masks in another epoch
+    trainer.progress.epoch = 1
+    assert trainer.accumulate(range(8))[0] == first
+    assert trainer.evaluate_batch(range(10)) == trainer.evaluate_batch(range(10))
+
+
+def test_bf16_computes_the_loss_in_fp32(make: MakeTrainer) -> None:
+    trainer = make(precision="bf16", dropout=0.0)
+    batch = trainer.examples.batch(range(8))
+    losses, logits, _ = trainer.losses(batch, None)
+    exact, _, _ = make(dropout=0.0).losses(batch, None)
+    assert (losses.dtype, logits.dtype) == (torch.float32, torch.bfloat16)
+    torch.testing.assert_close(losses, exact, rtol=0.02, atol=0.1)
+    assert run_to_end(make(precision="bf16", epochs=2))[-1]["train_loss"] < 20
+
+
+# --- what cannot be trained on --------------------------------------------------------------------
+
+
+def test_utterances_without_a_finite_loss_are_named_and_left_out(tmp_path: Path) -> None:
+    said: list[str] = []
+    trainer = make_trainer(tmp_path, said=said, dropout=0.0)
+    clean = make_trainer(tmp_path, dropout=0.0)
+    bad = trainer.examples.utterances[3]
+    poison(trainer, bad.id)
+    loss, counted, left_out = trainer.accumulate(range(8))
+    trainer.whole_gradient(8, counted, left_out)
+    rest = [0, 1, 2, 4, 5, 6, 7]
+    clean_loss, _, _ = clean.accumulate(rest)
+    assert (loss, counted, left_out) == (clean_loss, 7, [bad.id])
+    for got, want in zip(gradients(trainer), gradients(clean), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-7)  # the mean over the seven that count
+    frames = len(trainer.examples.features(3))
+    assert said == [f"epoch 1, step 1: loss not finite, left out: {bad.id} ({frames} frames, {len(bad.text)} labels)"]
+    row = run_to_end(trainer)[0]
+    assert (row["non_finite"], row["non_finite_ids"], row["utterances"]) == (1, [bad.id], 23)
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+def test_a_batch_without_any_finite_loss_ends_the_training(make: MakeTrainer) -> None:
+    trainer = make(order="sorted")
+    names = [utterance.id for utterance in trainer.examples.utterances[:8]]
+    poison(trainer, *names)
+    with pytest.raises(Diverged, match=rf"epoch 1 at step 1: .*{names[0]}.*max_gradient_norm \(now 0: no clipping\)"):
+        run_to_end(trainer)
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(make: MakeTrainer) -> None:
+    trainer = make(order="sorted", max_gradient_norm=1.0)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.model.layers["layer_6"].bias.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(Diverged, match=f"gradient of the batch is not finite .*{trainer.examples.utterances[0].id}"):
+        run_to_end(trainer)
+    assert all(torch.equal(before[name], tensor) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_dev_utterances_without_a_finite_loss_do_not_hide_the_rest(tmp_path: Path) -> None:
+    said: list[str] = []
+    trainer = make_trainer(tmp_path, said=said, epochs=1)
+    poison(trainer, trainer.dev.utterances[0].id)
+    assert math.isfinite(run_to_end(trainer)[0]["dev_loss"])
+    assert said == ["epoch 1: 1 dev utterances have no finite loss"]
+
+
+# --- epochs ---------------------------------------------------------------------------------------
+
+
+def test_dev_is_evaluated_whole_and_without_disturbing_the_model(make: MakeTrainer) -> None:
+    trainer = make(epochs=1, batch_size=4)
+    moments = list(trainer.run())
+    assert moments == [Moment.STEP] * 6 + [Moment.DEV] * 3 + [Moment.EPOCH]
+    losses, _, _ = trainer.losses(trainer.dev.batch(range(10)), None)
+    row = trainer.progress.rows[0]
+    assert row["dev_loss"] == pytest.approx(losses.mean().item(), rel=1e-5)
+    assert 0.9 < row["dev_cer"] <= 1.0  # after six steps: nearly nothing is recognised
+
+
+def test_training_learns_to_read(make: MakeTrainer) -> None:
+    rows = run_to_end(make(hidden=64, epochs=24, learning_rate=0.003, batch_size=4, dropout=0.0))
+    assert rows[-1]["train_loss"] < 0.2 < 5 < rows[0]["train_loss"]
+    assert rows[-1]["dev_cer"] < 0.05  # sentences it has not been trained on
+
+
+def test_best_and_early_stop_follow_deepspeech(make: MakeTrainer) -> None:
+    trainer = make(early_stop_epochs=2, early_stop_delta=0.5, epochs=9)
+    seen = []
+    for dev_loss in (10.0, 9.8, 9.0, 8.6, 8.4):
+        run = trainer.run()
+        next(run)
+        trainer.close_epoch(dev_loss, None)
+        assert trainer.progress.best is not None
+        seen.append((trainer.progress.best["epoch"], trainer.progress.stale, trainer.stopped_early))
+    # 9.8: a new best, yet no improvement by 0.5; 9.0: one, compared with 9.8; 8.6, 8.4: new bests, no improvements
+    assert seen == [(1, 0, False), (2, 1, False), (3, 0, False), (4, 1, False), (5, 2, True)]
+    assert trainer.finished
+
+
+def test_best_weights_are_those_of_the_best_epoch(make: MakeTrainer) -> None:
+    trainer = make(epochs=3)
+    weights = []
+    for moment in trainer.run():
+        if moment is Moment.EPOCH:
+            weights.append(trainer.model.state_dict()["layers.layer_6.weight"].clone())
+            if len(weights) == 2:
+                trainer.progress.best = {"epoch": 2, "dev_loss": -1.0}  # no later epoch can beat it
+    assert trainer.best_tensors is not None
+    assert torch.equal(trainer.best_tensors[0]["layers.layer_6.weight"], weights[1])
+    assert int(trainer.best_tensors[1]["step"]) == 6
+
+
+def test_progress_is_json_and_back(make: MakeTrainer) -> None:
+    trainer = make(epochs=2)
+    run = trainer.run()
+    for _ in range(5):
+        next(run)
+    assert Progress.from_plain(trainer.progress.plain()) == trainer.progress
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+
+def train_as_rank(folder: Path, rank: int, size: int, port: int, results: Any) -> None:
+    names = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": size, "RANK": rank, "LOCAL_RANK": rank}
+    os.environ.update({name: str(value) for name, value in names.items()})
+    torch.set_num_threads(1)
+    (folder / str(rank)).mkdir()
+    world = World.join(torch.device("cpu"))
+    said: list[str] = []
+    trainer = make_trainer(folder / str(rank), world, said, epochs=2, batch_size=5)
+    poison(trainer, trainer.examples.utterances[0].id)
+    rows = run_to_end(trainer)
+    results.put((rank, rows, [p.detach().tolist() for p in trainer.optimizer.parameters], said))
+    world.leave()
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Batches of 5 over 2 processes: shares are uneven, and the last batch of 24 leaves shares of 2 and 2."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["thaw.training.session"])
+    results = context.Queue()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [context.Process(target=train_as_rank, args=(tmp_path, rank, 2, port, results)) for rank in (0, 1)]
+    for process in ranks:
+        process.start()
+    (_, rows, parameters, said), (_, other_rows, other_parameters, _) = sorted(results.get(timeout=60) for _ in ranks)
+    for process in ranks:
+        process.join(30)
+    alone = make_trainer(tmp_path, epochs=2, batch_size=5)
+    poison(alone, alone.examples.utterances[0].id)
+    expected = run_to_end(alone)
+    assert parameters == other_parameters
+    assert [row["dev_loss"] for row in rows] == [row["dev_loss"] for row in other_rows]
+    assert any(alone.examples.utterances[0].id in line for line in said)
+    for row, want in zip(rows, expected, strict=True):
+        assert row["non_finite_ids"] == want["non_finite_ids"] != []
+        for key in ("train_loss", "dev_loss", "dev_cer", "gradient_norm", "utterances", "audio_seconds"):
+            assert row[key] == pytest.approx(want[key], rel=1e-4), key
+    for got, want in zip(parameters, alone.optimizer.parameters, strict=True):
+        torch.testing.assert_close(torch.tensor(got), want.detach(), rtol=1e-4, atol=1e-5)
