@@ -17,7 +17,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
 study: setup  ## set up, run the default study (mini scale), write results/report-mini.html
-	@snakemake --cores all
+	@snakemake --cores all --quiet host reason
 	@echo "study: open results/report-mini.html"
 
 setup:  ## install everything into .venv and build (PYTHON=… names the interpreter)

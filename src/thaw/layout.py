@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from thaw.plan import Corpus, Decode, LanguageModel, Manifest, Run
+from thaw.plan import Checkpoint, Corpus, Decode, LanguageModel, Manifest, Run
 
 RESULTS = "results"
 CORPORA = f"{RESULTS}/corpora"
 AUDIO = f"{RESULTS}/audio"
 MANIFESTS = f"{RESULTS}/manifests"
 LMS = f"{RESULTS}/lms"
+CHECKPOINTS = f"{RESULTS}/checkpoints"
 RUNS = f"{RESULTS}/runs"
 DECODES = f"{RESULTS}/decodes"
 SCORES = f"{RESULTS}/scores"
@@ -42,6 +43,11 @@ def lm(which: LanguageModel, name: str) -> str:
 def run(which: Run, name: str) -> str:
     """A run's file: model.safetensors, model.sha256, optimizer.safetensors, run.json or metrics.jsonl."""
     return f"{RUNS}/{which.id}/{name}"
+
+
+def start(which: Run | Checkpoint, name: str) -> str:
+    """The same files of what a run starts from: another run, or an imported checkpoint."""
+    return run(which, name) if isinstance(which, Run) else f"{CHECKPOINTS}/{which.id}/{name}"
 
 
 def decode(which: Decode, name: str) -> str:

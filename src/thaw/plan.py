@@ -18,6 +18,7 @@ from thaw.config.models import ModelSpec
 from thaw.config.run import TRAIN_VERSION, RunRecipe
 from thaw.config.schema import (
     BeamSpec,
+    CheckpointSpec,
     Config,
     CorpusSpec,
     DecoderSpec,
@@ -33,6 +34,7 @@ CORPUS_VERSION = 1
 AUDIO_VERSION = 1
 MANIFEST_VERSION = 1
 LM_VERSION = 1
+CHECKPOINT_VERSION = 1
 DECODE_VERSION = 1
 
 
@@ -106,6 +108,30 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """Released weights, imported as a start."""
+
+    name: str
+    spec: CheckpointSpec
+    model: ModelSpec
+    alphabet: str
+
+    @property
+    def model_json(self) -> str:
+        return canonical_json(semantic(self.model))
+
+    @cached_property
+    def hash(self) -> str:
+        # The path is where the weights are, not what they are; the archive's hash says that, where it is given.
+        what = self.spec.sha256 or self.spec.path
+        return digest([CHECKPOINT_VERSION, self.spec.kind, what, self.model_json, self.alphabet])
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-{self.hash}"
+
+
+@dataclass(frozen=True)
 class Run:
     """One training: model x corpora x recipe x treatment x seed."""
 
@@ -115,7 +141,7 @@ class Run:
     treatment: str
     label: str
     seed: int
-    start: Run | None = None
+    start: Run | Checkpoint | None = None
 
     @cached_property
     def recipe_json(self) -> str:
@@ -183,9 +209,14 @@ class Study:
 
     name: str
     spec: StudySpec
-    source: Run
+    source: Run | Checkpoint
     runs: tuple[Run, ...]
     decodes: tuple[Decode, ...]
+
+    @property
+    def sources(self) -> tuple[Run, ...]:
+        """The source run; none where the source is a checkpoint."""
+        return (self.source,) if isinstance(self.source, Run) else ()
 
 
 @dataclass(frozen=True)
@@ -198,6 +229,7 @@ class Plan:
     audio: dict[str, Corpus] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
     lms: dict[str, LanguageModel] = field(default_factory=dict)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     decodes: dict[str, Decode] = field(default_factory=dict)
 
@@ -210,7 +242,9 @@ def resolve(config: Config) -> Plan:
     """The plan of a checked config; equal configs give equal plans."""
     plan = Plan(config, tuple(_study(name, spec, config) for name, spec in config.studies.items()))
     for study in plan.studies:
-        for run in (study.source, *study.runs):
+        if isinstance(study.source, Checkpoint):
+            plan.checkpoints[study.source.id] = study.source
+        for run in (*study.sources, *study.runs):
             plan.runs[run.id] = run
             _add_corpus(plan, run.manifest)
         for decode in study.decodes:
@@ -227,15 +261,16 @@ def _add_corpus(plan: Plan, manifest: Manifest) -> None:
 
 
 def _study(name: str, spec: StudySpec, config: Config) -> Study:
-    source = _source_run(spec, config)
+    source = _source(spec, config)
     runs = tuple(
         _target_run(target, treatment, seed, spec, config, source)
         for target in spec.targets
         for treatment in spec.treatments
         for seed in spec.seeds
     )
+    own = (source,) if isinstance(source, Run) else ()
     # The source itself is decoded too: a transfer result means little beside a source that has learnt nothing.
-    decodes = tuple(decode for run in (source, *runs) for decode in _decodes(run, spec, config))
+    decodes = tuple(decode for run in (*own, *runs) for decode in _decodes(run, spec, config))
     return Study(name, spec, source, runs, decodes)
 
 
@@ -244,8 +279,14 @@ def _manifest(corpus: str, model: ModelSpec, config: Config) -> Manifest:
     return Manifest(Corpus(corpus, spec), config.languages[spec.language], model)
 
 
-def _source_run(spec: StudySpec, config: Config) -> Run:
+def _source(spec: StudySpec, config: Config) -> Run | Checkpoint:
     source = spec.source
+    if source.checkpoint is not None:
+        checkpoint = config.checkpoints[source.checkpoint]
+        alphabet = config.languages[checkpoint.language].alphabet
+        return Checkpoint(source.checkpoint, checkpoint, config.models[source.model], alphabet)
+    assert source.corpus is not None  # the schema wants one of the two
+    assert source.recipe is not None
     manifest = _manifest(source.corpus, config.models[source.model], config)
     recipe = RunRecipe(
         version=TRAIN_VERSION,
@@ -259,7 +300,9 @@ def _source_run(spec: StudySpec, config: Config) -> Run:
     return Run(name, recipe, manifest, "source", "source", source.seed)
 
 
-def _target_run(target: str, treatment: str, seed: int, spec: StudySpec, config: Config, source: Run) -> Run:
+def _target_run(
+    target: str, treatment: str, seed: int, spec: StudySpec, config: Config, source: Run | Checkpoint
+) -> Run:
     how = config.treatments[treatment]
     model = config.models[spec.model]
     manifest = _manifest(target, model, config)
@@ -267,7 +310,7 @@ def _target_run(target: str, treatment: str, seed: int, spec: StudySpec, config:
     recipe = RunRecipe(
         version=TRAIN_VERSION,
         model=model,
-        alphabet=manifest.text.alphabet,
+        alphabet=config.languages[how.alphabet].alphabet if how.alphabet else manifest.text.alphabet,
         corpora=(manifest.hash,),
         recipe=RecipeSpec.model_validate({**config.recipes[spec.recipe].model_dump(), **how.recipe}),
         seed=seed,

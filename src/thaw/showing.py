@@ -63,8 +63,8 @@ def exhibit_spec(plan: Plan, study: Study, name: str, exhibit: Exhibit) -> Exhib
         baseline=study.spec.baseline,
         reference=study.spec.reference or "",
         runs=tuple(run_row(run, study.decodes) for run in study.runs),
-        sources=(run_row(study.source, study.decodes),),
-        corpora=tuple(corpus_row(manifest) for manifest in manifests((study.source, *study.runs))),
+        sources=tuple(run_row(run, study.decodes) for run in study.sources),
+        corpora=tuple(corpus_row(manifest) for manifest in manifests((*study.sources, *study.runs))),
         published={file: f"{PUBLISHED}/{file}" for file in exhibit.published},
     )
     return spec.trimmed(exhibit.needs)
@@ -134,7 +134,7 @@ def report_spec(plan: Plan) -> ReportSpec:
     )
     decodes = list(plan.decodes.values())
     targets = {run.id: run for study in plan.studies for run in study.runs}
-    sources = {study.source.id: study.source for study in plan.studies}
+    sources = {run.id: run for study in plan.studies for run in study.sources}
     return ReportSpec(
         config=plan.config.name,
         scale=plan.config.scale,

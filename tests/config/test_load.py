@@ -39,7 +39,10 @@ def test_the_default_config_is_valid() -> None:
         ),
         ({"treatments": {"scratch": {"freeze": ["lstm"]}}}, ["treatments.scratch", "scratch leaves nothing"]),
         ({"treatments": {"frozen-1": {"reset": ["layer_1"]}}}, ["frozen-1", "both reset and frozen"]),
-        ({"studies": {"freezing": {"treatments": ["scratch", "frozen-0", "frozn-1"]}}}, ["freezing.treatments", "'frozn-1'", "'frozen-1'"]),
+        (
+            {"studies": {"freezing": {"treatments": ["scratch", "frozen-0", "frozn-1"]}}},
+            ["freezing.treatments", "'frozn-1'", "'frozen-1'"],
+        ),
         ({"studies": {"freezing": {"targets": ["german", "german"]}}}, ["freezing.targets", "twice"]),
         ({"studies": {"freezing": {"decoders": ["viterbi"]}}}, ["freezing.decoders", "'viterbi'", "greedy"]),
         ({"studies": {"freezing": {"kind": "melting"}}}, ["freezing.kind", "'freezing'"]),

@@ -36,7 +36,7 @@ wildcard_constraints:
 def start_files(wildcards, name):
     """The files of the run that this one starts from; none where it starts from scratch."""
     start = PLAN.runs[wildcards.id].start
-    return [layout.run(start, name)] if start else []
+    return [layout.start(start, name)] if start else []
 
 
 def start_model(wildcards):

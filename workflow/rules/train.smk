@@ -1,3 +1,33 @@
+# Starts that were released by others, and our own trainings.
+
+
+rule checkpoint:
+    output:
+        model="results/checkpoints/{id}/model.safetensors",
+        optimizer="results/checkpoints/{id}/optimizer.safetensors",
+        digest="results/checkpoints/{id}/model.sha256",
+        record="results/checkpoints/{id}/checkpoint.json",
+    log:
+        "results/logs/checkpoint/{id}.log",
+    conda:
+        "../../envs/tools.yaml"
+    params:
+        kind=lambda wildcards: PLAN.checkpoints[wildcards.id].spec.kind,
+        path=lambda wildcards: PLAN.checkpoints[wildcards.id].spec.path,
+        sha256=lambda wildcards: PLAN.checkpoints[wildcards.id].spec.sha256,
+        alphabet=lambda wildcards: PLAN.checkpoints[wildcards.id].alphabet,
+        model=lambda wildcards: PLAN.checkpoints[wildcards.id].model_json,
+    resources:
+        runtime=60,
+        mem_mb=4000,
+    message:
+        "import {wildcards.id}"
+    shell:
+        "thaw checkpoint --kind {params.kind} --path {params.path:q} --sha256 {params.sha256:q}"
+        " --alphabet {params.alphabet:q} --model {params.model:q} --model-out {output.model}"
+        " --optimizer {output.optimizer} --digest {output.digest} --record {output.record} 2>&1 | tee {log}"
+
+
 # One training a job. It keeps its state outside its outputs and goes on from there when it is tried again (exit 75).
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from thaw.config.schema import Config, CorpusSpec, RecipeSpec, StudySpec
+from thaw.config.schema import CheckpointSpec, Config, CorpusSpec, RecipeSpec, StudySpec
 from thaw.errors import UserError
 
 INCLUDE = "include"
@@ -120,6 +120,8 @@ def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
 def _cross_checks(config: Config) -> Iterable[str]:
     for name, corpus in config.corpora.items():
         yield from _corpus_checks(name, corpus, config)
+    for name, checkpoint in config.checkpoints.items():
+        yield from _checkpoint_checks(name, checkpoint, config)
     for name, study in config.studies.items():
         yield from _study_checks(name, study, config)
 
@@ -135,18 +137,29 @@ def _corpus_checks(name: str, corpus: CorpusSpec, config: Config) -> Iterable[st
         yield f"{where}.audio: min_seconds is not below max_seconds"
 
 
+def _checkpoint_checks(name: str, checkpoint: CheckpointSpec, config: Config) -> Iterable[str]:
+    where = f"checkpoints.{name}"
+    if checkpoint.language not in config.languages:
+        allowed = suggestion(checkpoint.language, config.languages)
+        yield f"{where}.language: {checkpoint.language!r} is not there; {allowed}"
+    path = Path(checkpoint.path)
+    if not path.exists() and not path.with_name(path.name + ".index").exists():
+        yield f"{where}.path: {path}: no such checkpoint; download it, or name where it is"
+
+
 def _study_checks(name: str, study: StudySpec, config: Config) -> Iterable[str]:
     where = f"studies.{name}"
     tables: list[tuple[str, Iterable[str], Mapping[str, Any]]] = [
-        ("source.corpus", [study.source.corpus], config.corpora),
+        ("source.corpus", _given(study.source.corpus), config.corpora),
         ("source.model", [study.source.model], config.models),
-        ("source.recipe", [study.source.recipe], config.recipes),
+        ("source.recipe", _given(study.source.recipe), config.recipes),
+        ("source.checkpoint", _given(study.source.checkpoint), config.checkpoints),
         ("targets", study.targets, config.corpora),
         ("model", [study.model], config.models),
         ("recipe", [study.recipe], config.recipes),
         ("treatments", study.treatments, config.treatments),
         ("baseline", [study.baseline], dict.fromkeys(study.treatments)),
-        ("reference", [study.reference] if study.reference else [], dict.fromkeys(study.treatments)),
+        ("reference", _given(study.reference), dict.fromkeys(study.treatments)),
         ("decoders", study.decoders, config.decoders),
         ("style", study.style, dict.fromkeys(study.treatments)),
     ]
@@ -163,6 +176,10 @@ def _study_checks(name: str, study: StudySpec, config: Config) -> Iterable[str]:
         yield from _treatment_checks(where, study, config)
 
 
+def _given(name: str | None) -> list[str]:
+    return [name] if name is not None else []
+
+
 def _treatment_checks(where: str, study: StudySpec, config: Config) -> Iterable[str]:
     layers = config.models[study.model].layer_names
     recipe = config.recipes[study.recipe].model_dump()
@@ -175,6 +192,11 @@ def _treatment_checks(where: str, study: StudySpec, config: Config) -> Iterable[
                         f"treatments.{name}.{key}: {study.model} (of {where}) has no layer {layer!r}; "
                         f"{suggestion(layer, layers)}"
                     )
+        if treatment.alphabet is not None and treatment.alphabet not in config.languages:
+            allowed = suggestion(treatment.alphabet, config.languages)
+            yield f"treatments.{name}.alphabet: {treatment.alphabet!r} is not there; {allowed}"
+        elif treatment.alphabet is not None:
+            yield from _alphabet_checks(name, treatment.alphabet, study, config)
         try:
             RecipeSpec.model_validate({**recipe, **treatment.recipe})
         except ValidationError as error:
@@ -184,6 +206,15 @@ def _treatment_checks(where: str, study: StudySpec, config: Config) -> Iterable[
                 yield f"treatments.{name}.recipe.{key}: {allowed}"
         if set(treatment.freeze) == set(layers):
             yield f"treatments.{name}.freeze: all layers are frozen, nothing is left to train"
+
+
+def _alphabet_checks(name: str, language: str, study: StudySpec, config: Config) -> Iterable[str]:
+    """An output layer must have a class for every character that its targets' texts can have."""
+    has = config.languages[language].alphabet
+    for target in study.targets:
+        lacks = sorted(set(config.languages[config.corpora[target].language].alphabet) - set(has))
+        if lacks:
+            yield f"treatments.{name}.alphabet: {language!r} lacks characters of {target}: {''.join(lacks)!r}"
 
 
 def semantic(spec: BaseModel, *leave_out: str) -> dict[str, Any]:

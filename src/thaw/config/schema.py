@@ -150,6 +150,7 @@ class TreatmentSpec(Strict):
     frozen: FrozenSpec = FrozenSpec()
     optimizer_state: Literal["fresh", "transferred"] = "fresh"
     recipe: dict[str, Any] = {}  # what this treatment changes in the recipe
+    alphabet: Name | None = None  # a language whose alphabet the output layer gets, instead of the corpus's own
 
     @model_validator(mode="after")
     def _is_possible(self) -> TreatmentSpec:
@@ -217,20 +218,36 @@ class ScoringSpec(Strict):
 # --- studies --------------------------------------------------------------------------------------
 
 
-class SourceRun(Strict):
-    """The run that transfer starts from."""
+class CheckpointSpec(Strict):
+    """Released weights as a start."""
 
-    corpus: Name
+    kind: Literal["deepspeech-tf"]  # a TensorFlow checkpoint of Mozilla DeepSpeech 0.7
+    path: str  # the folder, the prefix, or the released .tar.gz
+    sha256: str = ""  # of the archive
+    language: Name  # whose alphabet its output layer has
+
+
+class SourceSpec(Strict):
+    """What transfer starts from: a run of our own (corpus and recipe), or a released checkpoint."""
+
     model: Name
-    recipe: Name
+    corpus: Name | None = None
+    recipe: Name | None = None
     seed: int = 1
+    checkpoint: Name | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> SourceSpec:
+        if (self.checkpoint is None) == (self.corpus is None) or (self.corpus is None) != (self.recipe is None):
+            raise ValueError("give either corpus and recipe, or checkpoint")
+        return self
 
 
 class StudySpec(Strict):
     """A grid of runs: a source run, then every treatment on every target corpus with every seed."""
 
     kind: Literal["freezing"]  # which paper's exhibits are drawn: a module of `thaw.studies`
-    source: SourceRun
+    source: SourceSpec
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
     model: Name
     recipe: Name
@@ -269,6 +286,7 @@ class Config(Strict):
     languages: dict[Name, TextSpec]
     corpora: dict[Name, CorpusSpec]
     models: dict[Name, ModelSpec]
+    checkpoints: dict[Name, CheckpointSpec] = {}
     recipes: dict[Name, RecipeSpec]
     treatments: dict[Name, TreatmentSpec]
     decoders: dict[Name, DecoderSpec]
