@@ -12,6 +12,9 @@ rule lm:
         test=lambda wildcards: layout.manifest(
             PLAN.lms[wildcards.id].manifest, "test.jsonl"
         ),
+        extra=lambda wildcards: [
+            text for text in [PLAN.lms[wildcards.id].spec.extra_text] if text
+        ],
     output:
         binary="results/lms/{id}/lm.binary",
         lexicon="results/lms/{id}/lexicon.txt",

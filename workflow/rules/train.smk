@@ -11,15 +11,15 @@ rule checkpoint:
         "results/logs/checkpoint/{id}.log",
     conda:
         "../../envs/tools.yaml"
+    resources:
+        runtime=60,
+        mem_mb=4000,
     params:
         kind=lambda wildcards: PLAN.checkpoints[wildcards.id].spec.kind,
         path=lambda wildcards: PLAN.checkpoints[wildcards.id].spec.path,
         sha256=lambda wildcards: PLAN.checkpoints[wildcards.id].spec.sha256,
         alphabet=lambda wildcards: PLAN.checkpoints[wildcards.id].alphabet,
         model=lambda wildcards: PLAN.checkpoints[wildcards.id].model_json,
-    resources:
-        runtime=60,
-        mem_mb=4000,
     message:
         "import {wildcards.id}"
     shell:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from thaw.config.schema import CheckpointSpec, Config, CorpusSpec, RecipeSpec, StudySpec
+from thaw.config.schema import BeamSpec, CheckpointSpec, Config, CorpusSpec, RecipeSpec, StudySpec
 from thaw.errors import UserError
 
 INCLUDE = "include"
@@ -122,6 +122,10 @@ def _cross_checks(config: Config) -> Iterable[str]:
         yield from _corpus_checks(name, corpus, config)
     for name, checkpoint in config.checkpoints.items():
         yield from _checkpoint_checks(name, checkpoint, config)
+    for name, decoder in config.decoders.items():
+        text = decoder.language_model.extra_text if isinstance(decoder, BeamSpec) else ""
+        if text and not Path(text).exists():
+            yield f"decoders.{name}.language_model.extra_text: {text}: no such file"
     for name, study in config.studies.items():
         yield from _study_checks(name, study, config)
 
