@@ -74,3 +74,10 @@ def test_views_and_scalars_are_saved_as_what_they_show(tmp_path: Path):
 def test_a_model_needs_its_spec_and_alphabet(tmp_path: Path):
     with pytest.raises(ValueError, match="meta lacks \\['alphabet'\\]"):
         save_model(tmp_path / "m", model(), {"model": META["model"]})
+
+
+def test_weights_can_be_read_by_those_who_may_read_other_files(tmp_path: Path) -> None:
+    """A group shares results: weights are no more private than the tables beside them."""
+    save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, {})
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

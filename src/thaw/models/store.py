@@ -52,7 +52,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
     """Write named tensors (from the CPU, contiguous) and `meta` as canonical JSON; equal content gives equal bytes."""
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what the user's umask allows; save_file would make it private
         save_file(plain, temporary, metadata={METADATA: canonical_json(dict(meta))})
+        temporary.chmod(mode)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

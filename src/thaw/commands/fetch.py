@@ -1,0 +1,29 @@
+"""`thaw fetch`: a corpus as published, or synthesised, and the list of its utterances."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "get a corpus (or synthesise it) and list its utterances"
+EXAMPLE = """thaw fetch --source '{"kind":"commonvoice","path":"cv-corpus-21.0/de"}' --language de --root data/de \\
+           --utterances utterances.jsonl --rejects rejects.tsv --record fetch.json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `thaw fetch`."""
+    parser.add_argument(
+        "--source", required=True, help="where the corpus comes from: a corpus entry's `source`, as JSON"
+    )
+    parser.add_argument("--language", required=True, help="the language of its utterances, e.g. de")
+    parser.add_argument("--root", required=True, type=Path, help="folder for the corpus files; kept between attempts")
+    parser.add_argument("--utterances", required=True, type=Path, help="list to write, JSON Lines")
+    parser.add_argument("--rejects", required=True, type=Path, help="table to write: what was left out, and why")
+    parser.add_argument("--record", required=True, type=Path, help="record to write, JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Fetch the corpus into --root and write the three files."""
+    from thaw.corpora.fetch import fetch
+
+    fetch(args.source, args.language, args.root, args.utterances, args.rejects, args.record)
