@@ -21,7 +21,7 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for name in ("Snakefile", "workflow", "config"):
+        for name in ("Snakefile", "workflow", "config", "envs"):
             (root / name).symlink_to(REPOSITORY / name)
         self.config = root / "toy.yaml"
         shutil.copy(TOY, self.config)

@@ -33,6 +33,25 @@ wildcard_constraints:
     name="[a-z0-9-]+",
 
 
+# All that a source run is made from goes first: every transferred run waits for it.
+FIRST = {
+    made
+    for study in PLAN.studies
+    for run in study.sources
+    for made in (
+        run.id,
+        run.manifest.id,
+        run.manifest.corpus.audio_id,
+        run.manifest.corpus.source_id,
+    )
+}
+
+
+def first(wildcards):
+    """The priority of a job."""
+    return 10 if wildcards.id in FIRST else 0
+
+
 def start_files(wildcards, name):
     """The files of the run that this one starts from; none where it starts from scratch."""
     start = PLAN.runs[wildcards.id].start

@@ -9,6 +9,7 @@ rule fetch:
         record="results/corpora/{id}/source.json",
     log:
         "results/logs/fetch/{id}.log",
+    priority: first
     retries: 2
     conda:
         "../../envs/tools.yaml"
@@ -36,6 +37,7 @@ rule audio:
         rejects="results/audio/{id}/{shard}.rejects.tsv",
     log:
         "results/logs/audio/{id}-{shard}.log",
+    priority: first
     conda:
         "../../envs/tools.yaml"
     threads: 2
@@ -61,7 +63,10 @@ rule manifest:
         corpus_rejects=lambda wildcards: layout.corpus_rejects(
             PLAN.manifests[wildcards.id].corpus
         ),
-        wav=lambda wildcards: layout.shards(PLAN.manifests[wildcards.id].corpus, "wav"),
+        # The index holds a digest of every clip: a touch or a copy of the audio itself makes nothing anew.
+        wav=lambda wildcards: ancient(
+            layout.shards(PLAN.manifests[wildcards.id].corpus, "wav")
+        ),
         index=lambda wildcards: layout.shards(
             PLAN.manifests[wildcards.id].corpus, "jsonl"
         ),
@@ -76,6 +81,7 @@ rule manifest:
         counts="results/manifests/{id}/counts.json",
     log:
         "results/logs/manifest/{id}.log",
+    priority: first
     conda:
         "../../envs/tools.yaml"
     resources:

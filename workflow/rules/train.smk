@@ -54,8 +54,7 @@ rule train:
         metrics="results/runs/{id}/metrics.jsonl",
     log:
         "results/logs/train/{id}.log",
-    # A source goes first: all that is to start from it waits.
-    priority: 10
+    priority: first
     retries: EXECUTION.attempts - 1
     conda:
         "../../envs/tools.yaml"
