@@ -13,7 +13,7 @@ from thaw import __version__
 from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR, Unfinished, UserError
 
 RULES = ("fetch", "audio", "manifest", "lm", "checkpoint", "train", "decode", "score", "exhibit", "report")
-PEOPLE = ("runs", "transcribe", "features")
+PEOPLE = ("runs", "plan", "why", "gc", "transcribe", "features")
 
 
 def build_parser() -> argparse.ArgumentParser:

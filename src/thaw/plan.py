@@ -25,9 +25,9 @@ from thaw.config.schema import (
     LanguageModelSpec,
     RecipeSpec,
     StudySpec,
-    SyntheticSource,
     TextSpec,
 )
+from thaw.config.sources import Source, SyntheticSource, UnionSource
 
 # Raise a version when the meaning of a room changes: what it made gets a new identity, and all that stands on it.
 CORPUS_VERSION = 1
@@ -74,11 +74,16 @@ class Corpus:
     @property
     def shards(self) -> int:
         """How many jobs convert this corpus."""
-        source = self.spec.source
-        if isinstance(source, SyntheticSource):
-            clips = source.utterances.train + source.utterances.dev + source.utterances.test
-            return math.ceil(clips / self.spec.audio.clips_per_job)
-        return source.shards
+        return _shards(self.spec.source, self.spec.audio.clips_per_job)
+
+
+def _shards(source: Source, clips_per_job: int) -> int:
+    if isinstance(source, UnionSource):
+        return sum(_shards(part, clips_per_job) for part in source.parts.values())
+    if isinstance(source, SyntheticSource):
+        clips = source.utterances.train + source.utterances.dev + source.utterances.test
+        return math.ceil(clips / clips_per_job)
+    return source.shards
 
 
 @dataclass(frozen=True)

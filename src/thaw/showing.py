@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thaw import layout
 from thaw.canonical import canonical_json
 from thaw.config.load import semantic
 from thaw.config.schema import SyntheticSource
+from thaw.corpora.credits import credit
 from thaw.exhibits.spec import CorpusRow, DecodeRow, Exhibit, ExhibitSpec, RunRow, Speech, drawable
 from thaw.plan import Decode, Manifest, Plan, Run, Study
 from thaw.report import ReportExhibit, ReportSpec
@@ -44,12 +45,16 @@ def exhibits(plan: Plan) -> dict[tuple[str, str], Showing]:
     shown = {}
     for study in plan.studies:
         found: dict[str, Exhibit] = importlib.import_module(f"thaw.studies.{study.spec.kind}").EXHIBITS
+        decodes = by_run(study.decodes)
+        runs, sources = (tuple(run_row(run, decodes) for run in part) for part in (study.runs, study.sources))
         for name, exhibit in drawable(found, study.spec.targets).items():
-            shown[study.name, name] = Showing(exhibit, exhibit_spec(plan, study, name, exhibit))
+            shown[study.name, name] = Showing(exhibit, exhibit_spec(plan, study, name, exhibit, runs, sources))
     return shown
 
 
-def exhibit_spec(plan: Plan, study: Study, name: str, exhibit: Exhibit) -> ExhibitSpec:
+def exhibit_spec(
+    plan: Plan, study: Study, name: str, exhibit: Exhibit, runs: tuple[RunRow, ...], sources: tuple[RunRow, ...]
+) -> ExhibitSpec:
     """All that one exhibit is drawn from, cut down to what it needs."""
     spec = ExhibitSpec(
         study=study.name,
@@ -62,8 +67,8 @@ def exhibit_spec(plan: Plan, study: Study, name: str, exhibit: Exhibit) -> Exhib
         style=study.spec.style,
         baseline=study.spec.baseline,
         reference=study.spec.reference or "",
-        runs=tuple(run_row(run, study.decodes) for run in study.runs),
-        sources=tuple(run_row(run, study.decodes) for run in study.sources),
+        runs=runs,
+        sources=sources,
         corpora=tuple(corpus_row(manifest) for manifest in manifests((*study.sources, *study.runs))),
         published={file: f"{PUBLISHED}/{file}" for file in exhibit.published},
     )
@@ -83,7 +88,15 @@ def manifests(runs: Iterable[Run]) -> list[Manifest]:
     return list({run.manifest.id: run.manifest for run in runs}.values())
 
 
-def run_row(run: Run, decodes: Iterable[Decode]) -> RunRow:
+def by_run(decodes: Iterable[Decode]) -> dict[str, list[Decode]]:
+    """The decodes of each run, by the run's id: looked up, not searched, since there may be thousands."""
+    found: dict[str, list[Decode]] = {}
+    for decode in decodes:
+        found.setdefault(decode.run.id, []).append(decode)
+    return found
+
+
+def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]]) -> RunRow:
     """One run and its decodes, with the paths of their files."""
     corpus = run.manifest.corpus
     return RunRow(
@@ -95,7 +108,7 @@ def run_row(run: Run, decodes: Iterable[Decode]) -> RunRow:
         seed=run.seed,
         record=layout.run(run, "run.json"),
         metrics=layout.run(run, "metrics.jsonl"),
-        decodes=tuple(decode_row(decode) for decode in decodes if decode.run.id == run.id),
+        decodes=tuple(decode_row(decode) for decode in decodes.get(run.id, ())),
     )
 
 
@@ -120,8 +133,8 @@ def corpus_row(manifest: Manifest) -> CorpusRow:
         counts=layout.manifest(manifest, "counts.json"),
         alphabet=manifest.text.alphabet,
         source=spec.source.kind,
-        licence=spec.licence,
-        citation=spec.citation,
+        licence=spec.licence or credit(spec.source)[0],
+        citation=spec.citation or credit(spec.source)[1],
     )
 
 
@@ -132,7 +145,7 @@ def report_spec(plan: Plan) -> ReportSpec:
         ReportExhibit(study=study, name=name, title=one.exhibit.title, files=tuple(one.outputs))
         for (study, name), one in shown.items()
     )
-    decodes = list(plan.decodes.values())
+    decodes = by_run(plan.decodes.values())
     targets = {run.id: run for study in plan.studies for run in study.runs}
     sources = {run.id: run for study in plan.studies for run in study.sources}
     return ReportSpec(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from thaw.config.schema import Split
-from thaw.corpora.commonvoice import Listing, find_release, read
+from thaw.corpora.commonvoice import find_release, read
+from thaw.corpora.listing import Listing
 from thaw.errors import UserError
 
 TABLES: dict[Split, str] = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from thaw.commands import fetch
+from thaw.corpora.fetch import fetch as fetch_files
 from thaw.errors import UserError
 from thaw.files import read_json, read_jsonl, read_rejects
 
@@ -113,6 +114,9 @@ def test_rejects_are_written_and_counted(made: Path, tmp_path: Path) -> None:
         ({"kind": "gramophone"}, "--source"),
         ({"kind": "commonvoice", "path": "x", "typo": 1}, "typo"),
         ({"kind": "commonvoice", "path": "no/such/place"}, "no such file"),
+        ({"kind": "commonvoice"}, "either path .* or dataset"),
+        ({"kind": "commonvoice", "path": "a", "dataset": "b"}, "either path .* or dataset"),
+        ({"kind": "table", "path": "no/such/place.tsv"}, r"no/such/place\.tsv: No such file"),
         (SYNTHETIC | {"voice": "klingon"}, "klingon.*choose one of"),
         (SYNTHETIC | {"locale": "tlh_XX"}, "tlh_XX.*choose one of"),
     ],
@@ -132,3 +136,36 @@ def test_a_corpus_without_a_usable_row(made: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none of its 4 rows"):
         run({"kind": "commonvoice", "path": str(folder)}, tmp_path)
     assert len(read_rejects(tmp_path / "r.tsv")) == 4
+
+
+def test_a_data_set_by_way_of_a_mirror(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a mirror has needs no key; what it has not needs one."""
+    monkeypatch.delenv("MDC_API_KEY", raising=False)
+    (tmp_path / "mirror").mkdir()
+    with tarfile.open(tmp_path / "mirror" / "abc123.tar.gz", "w:gz") as tar:
+        tar.add(made / "root", "cv-corpus-21.0-2025-03-14/de")
+    files = [tmp_path / name for name in ("u.jsonl", "r.tsv", "record.json")]
+    source = json.dumps({"kind": "commonvoice", "dataset": "abc123"})
+    for _ in range(2):
+        fetch_files(source, "de", tmp_path / "root", files[0], files[1], files[2], str(tmp_path / "mirror"))
+        rows = read_jsonl(tmp_path / "u.jsonl")
+        assert [row["id"] for row in rows] == [row["id"] for row in read_jsonl(made / "u.jsonl")]
+        assert all(Path(row["path"]).is_file() for row in rows)
+    with pytest.raises(UserError, match="MDC_API_KEY"):
+        run({"kind": "commonvoice", "dataset": "other"}, tmp_path, root="other")
+
+
+def test_a_union_is_its_parts(made: Path, tmp_path: Path) -> None:
+    clips = sorted((made / "root" / "clips").glob("*.mp3"))
+    rows = (f"{clip}\t{split}\tann\t{split}\n" for clip, split in zip(clips, ("train", "dev", "test"), strict=False))
+    (tmp_path / "t.tsv").write_text("path\ttext\tspeaker\tsplit\n" + "".join(rows) + "gone\tx\tann\ttrain\n")
+    own = {"kind": "table", "path": str(tmp_path / "t.tsv"), "columns": {"split": "split"}}
+    found = run({"kind": "union", "parts": {"own": own, "made": SYNTHETIC}}, tmp_path)
+    assert len(found) == 3 + 4
+    assert [row["id"] for row in found] == sorted(row["id"] for row in found)
+    assert {row["id"].split("/")[0]: row["speaker"].split("/")[0] for row in found} == {"own": "own", "made": "made"}
+    assert all(Path(row["path"]).is_file() for row in found)
+    (reject,) = read_rejects(tmp_path / "r.tsv")
+    assert (reject.id, reject.reason) == ("own/gone", "missing clip")
+    record = read_json(tmp_path / "record.json")
+    assert (record["kind"], record["splits"]) == ("union", {"train": 3, "dev": 2, "test": 2})

@@ -11,7 +11,8 @@ import soundfile
 
 from thaw.config.schema import SyntheticSource
 from thaw.corpora import studio
-from thaw.corpora.commonvoice import Listing, read
+from thaw.corpora.commonvoice import read
+from thaw.corpora.listing import Listing
 from thaw.corpora.ownership import claim
 from thaw.corpora.synthetic import TABLES, plan, synthesise
 from thaw.errors import UserError

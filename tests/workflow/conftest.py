@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -25,6 +26,13 @@ class Workspace:
             (root / name).symlink_to(REPOSITORY / name)
         self.config = root / "toy.yaml"
         shutil.copy(TOY, self.config)
+
+    @classmethod
+    def at(cls, root: Path) -> Workspace:
+        """A workspace that is there already."""
+        made = cls.__new__(cls)
+        made.root, made.config = root, root / "toy.yaml"
+        return made
 
     def command(self, *arguments: str) -> list[str]:
         """The snakemake command line of this workspace."""
@@ -60,10 +68,20 @@ class Workspace:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The toy study, run to its end. Tests must leave it as they found it."""
-    workspace = Workspace(tmp_path_factory.mktemp("finished"))
-    workspace.run()
-    return workspace
+    """The toy study, run to its end, once for all test processes. Tests must leave it as they found it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    root = shared / "finished"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (root / "done").exists():
+            return Workspace.at(root)
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir()
+        workspace = Workspace(root)
+        workspace.run()
+        (root / "done").touch()
+        return workspace
 
 
 @pytest.fixture
@@ -77,7 +95,5 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 def copy(finished: Workspace, tmp_path: Path) -> Iterator[Workspace]:
     """The finished toy study in a folder of the test's own, times and Snakemake's metadata kept."""
     shutil.copytree(finished.root, tmp_path, symlinks=True, dirs_exist_ok=True)
-    made = Workspace.__new__(Workspace)
-    made.root, made.config = tmp_path, tmp_path / "toy.yaml"
-    yield made
+    yield Workspace.at(tmp_path)
     shutil.rmtree(tmp_path, ignore_errors=True)

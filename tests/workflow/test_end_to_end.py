@@ -29,7 +29,9 @@ def test_it_ends_in_tables_figures_and_a_report(finished: Workspace) -> None:
 
 
 def test_every_run_records_that_frozen_tensors_stayed(finished: Workspace) -> None:
-    records = {path.parent.name: json.loads(path.read_text()) for path in (finished.root / "results/runs").glob("*/run.json")}
+    records = {
+        path.parent.name: json.loads(path.read_text()) for path in (finished.root / "results/runs").glob("*/run.json")
+    }
     assert len(records) == 4
     frozen = next(record for name, record in records.items() if "frozen-2" in name)
     assert frozen["recipe"]["freeze"] == ["layer_1", "layer_2"]

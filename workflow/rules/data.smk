@@ -13,10 +13,11 @@ rule fetch:
     retries: 2
     conda:
         "../../envs/tools.yaml"
-    threads: 2
+    threads: 1
     resources:
         runtime=720,
         mem_mb=2000,
+        mirror=EXECUTION.mirror,
     params:
         source=lambda wildcards: PLAN.sources[wildcards.id].source_json,
         language=lambda wildcards: PLAN.sources[wildcards.id].spec.language,
@@ -24,7 +25,7 @@ rule fetch:
         "fetch {wildcards.id}"
     shell:
         "thaw fetch --source {params.source:q} --language {params.language}"
-        " --root results/corpora/{wildcards.id}/files"
+        " --threads {threads} --root results/corpora/{wildcards.id}/files --mirror={resources.mirror:q}"
         " --utterances {output.utterances} --rejects {output.rejects} --record {output.record} 2>&1 | tee {log}"
 
 

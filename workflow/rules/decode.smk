@@ -29,7 +29,7 @@ rule decode:
     threads: EXECUTION.threads
     resources:
         runtime=240,
-        mem_mb=4000,
+        mem_mb=8000,
         device=EXECUTION.device,
     params:
         decoder=lambda wildcards: PLAN.decodes[wildcards.id].spec_json,

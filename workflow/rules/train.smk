@@ -23,7 +23,7 @@ rule checkpoint:
     message:
         "import {wildcards.id}"
     shell:
-        "thaw checkpoint --kind {params.kind} --path {params.path:q} --sha256 {params.sha256:q}"
+        "thaw checkpoint --kind {params.kind} --path {params.path:q} --sha256={params.sha256:q}"
         " --alphabet {params.alphabet:q} --model {params.model:q} --model-out {output.model}"
         " --optimizer {output.optimizer} --digest {output.digest} --record {output.record} 2>&1 | tee {log}"
 
@@ -61,7 +61,7 @@ rule train:
     threads: EXECUTION.threads
     resources:
         runtime=EXECUTION.runtime_minutes,
-        mem_mb=4000,
+        mem_mb=12000,  # features are cached, up to 4 GiB a split
         device=EXECUTION.device,
         state=EXECUTION.state,
         checkpoint_seconds=int(EXECUTION.checkpoint_seconds),

@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--language", required=True, help="the language of its utterances, e.g. de")
     parser.add_argument("--root", required=True, type=Path, help="folder for the corpus files; kept between attempts")
+    parser.add_argument("--mirror", default="", help="a folder or address to look for archives before the web")
+    parser.add_argument("--threads", type=int, default=0, help="processes that synthesise; 0: one per usable core")
     parser.add_argument("--utterances", required=True, type=Path, help="list to write, JSON Lines")
     parser.add_argument("--rejects", required=True, type=Path, help="table to write: what was left out, and why")
     parser.add_argument("--record", required=True, type=Path, help="record to write, JSON")
@@ -26,4 +28,5 @@ def run(args: argparse.Namespace) -> None:
     """Fetch the corpus into --root and write the three files."""
     from thaw.corpora.fetch import fetch
 
-    fetch(args.source, args.language, args.root, args.utterances, args.rejects, args.record)
+    outputs = (args.utterances, args.rejects, args.record)
+    fetch(args.source, args.language, args.root, *outputs, args.mirror, args.threads)

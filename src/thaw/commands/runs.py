@@ -1,13 +1,16 @@
-"""`thaw runs`: the runs that a config resolves to, and how far each has come."""
+"""`thaw runs`: the runs that a config resolves to, how far each has come, and what it has cost."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-HELP = "list the resolved runs of a config and their state"
+if TYPE_CHECKING:
+    from thaw.plan import Run
+
+HELP = "list the resolved runs of a config: state, progress, where it stopped, cost so far"
 EXAMPLE = "thaw runs --config config/config.yaml"
 
 
@@ -20,48 +23,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print one line per run."""
+    """Print one line per run, and a sum."""
     from thaw.config.load import load
     from thaw.plan import resolve
 
     plan = resolve(load(args.config))
-    rows = [_row(run, Path(plan.config.execution.state)) for run in plan.runs.values()]
+    rows = [row(one, Path(plan.config.execution.state)) for one in plan.runs.values()]
     if args.json:
-        for row in rows:
-            print(json.dumps(row, sort_keys=True, ensure_ascii=False))
+        for one in rows:
+            print(json.dumps(one, sort_keys=True, ensure_ascii=False))
         return
-    width = max(len(row["run"]) for row in rows)
-    print(f"{'run':{width}}  {'state':9}  {'epochs':>7}  {'dev loss':>8}  {'minutes':>7}")
-    for row in rows:
-        epochs = f"{row['epoch']}/{row['epochs']}" if row["epoch"] is not None else f"-/{row['epochs']}"
-        loss = f"{row['dev_loss']:.2f}" if row["dev_loss"] is not None else "-"
-        minutes = f"{row['seconds'] / 60:.1f}" if row["seconds"] is not None else "-"
-        print(f"{row['run']:{width}}  {row['state']:9}  {epochs:>7}  {loss:>8}  {minutes:>7}")
+    for line in table(rows):
+        print(line)
 
 
-def _row(run: Any, state_root: Path) -> dict[str, Any]:
-    """What is known of one run: finished (from its record), under way (from its state folder), or nothing yet."""
+def row(run: Run, state_root: Path) -> dict[str, Any]:
+    """What is known of one run: finished (from its record), under way (from its latest state), or nothing yet."""
     from thaw import layout
     from thaw.files import read_json
+    from thaw.states import states
 
-    row: dict[str, Any] = {
+    known: dict[str, Any] = {
         "run": run.id,
         "state": "to do",
         "epoch": None,
         "epochs": run.recipe.recipe.epochs,
+        "step": None,
+        "steps": None,
         "dev_loss": None,
         "seconds": None,
+        "attempts": None,
+        "note": "",
         "recipe": json.loads(run.recipe_json),
     }
     record = Path(layout.run(run, "run.json"))
     if record.exists():
         done = read_json(record)
-        row |= {"state": "done", "epoch": done["epochs"], "dev_loss": done["best"]["dev_loss"]}
-        return row | {"seconds": done["cost"]["seconds"]}
-    folder = state_root / run.id
-    for progress in sorted(folder.glob("*/progress.json")):
-        now = read_json(progress)
-        failed = any(progress.parent.glob("FAILED*"))
-        row |= {"state": "failed" if failed else "begun", "epoch": now["epoch"], "dev_loss": now.get("dev_loss")}
-        row |= {"seconds": now.get("seconds")}
-    return row
+        known |= {"state": "done", "epoch": done["epochs"], "step": done["steps"], "steps": done["steps"]}
+        known |= {"dev_loss": done["best"]["dev_loss"], "seconds": done["cost"]["seconds"]}
+        return known | {"attempts": done["cost"]["attempts"]}
+    for state in states(state_root, run.id)[:1]:
+        known |= {"state": state.name, "epoch": state.epoch, "step": state.step, "steps": state.steps}
+        known |= {"dev_loss": state.dev_loss, "seconds": state.seconds, "attempts": state.attempts, "note": state.note}
+        if state.name == "done":
+            known["note"] = "its files are copied back from the state folder when they are needed"
+    return known
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows as aligned text, then a line for each note, then a sum."""
+    columns = ("run", "state", "epochs", "step", "dev loss", "minutes", "starts")
+    cells = [columns, *(_cells(one) for one in rows)]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
+    lines = []
+    for line in cells:
+        texts = [text.ljust(width) if place < 2 else text.rjust(width)
+                 for place, (text, width) in enumerate(zip(line, widths, strict=True))]  # fmt: skip
+        lines.append("  ".join(texts))
+    lines += [f"{one['run']}: {one['state']} {where(one)}: {one['note']}" for one in rows if one["note"]]
+    counts = {state: sum(one["state"] == state for one in rows) for state in dict.fromkeys(r["state"] for r in rows)}
+    minutes = sum(one["seconds"] or 0.0 for one in rows) / 60
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return [*lines, f"{len(rows)} runs: {told}; {minutes:.1f} minutes of training so far"]
+
+
+def where(known: dict[str, Any]) -> str:
+    """Where a training is or stopped, in words."""
+    if known["epoch"] is None:
+        return "before its first step"
+    return f"at epoch {known['epoch']} of {known['epochs']}, step {known['step']} of {known['steps']}"
+
+
+def _cells(known: dict[str, Any]) -> tuple[str, ...]:
+    def shown(key: str, form: str = "{}", scale: float = 1) -> str:
+        return "-" if known[key] is None else form.format(known[key] / scale if scale != 1 else known[key])
+
+    epochs = f"{shown('epoch')}/{known['epochs']}"
+    step = f"{shown('step')}/{shown('steps')}"
+    minutes = shown("seconds", "{:.1f}", 60)
+    return known["run"], known["state"], epochs, step, shown("dev_loss", "{:.2f}"), minutes, shown("attempts")

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from thaw.config.schema import BeamSpec, CheckpointSpec, Config, CorpusSpec, RecipeSpec, StudySpec
+from thaw.config.sources import OwnSource, Source, UnionSource
 from thaw.errors import UserError
 
 INCLUDE = "include"
@@ -134,11 +135,23 @@ def _corpus_checks(name: str, corpus: CorpusSpec, config: Config) -> Iterable[st
     where = f"corpora.{name}"
     if corpus.language not in config.languages:
         yield f"{where}.language: {corpus.language!r} is not there; {suggestion(corpus.language, config.languages)}"
-    path = getattr(corpus.source, "path", None)
-    if path is not None and not Path(path).exists():
-        yield f"{where}.source.path: {path}: no such file or folder"
+    yield from _source_checks(f"{where}.source", corpus.source)
     if corpus.audio.min_seconds >= corpus.audio.max_seconds:
         yield f"{where}.audio: min_seconds is not below max_seconds"
+
+
+def _source_checks(where: str, source: Source) -> Iterable[str]:
+    """The files that a source names; those within a release are its reader's business."""
+    if isinstance(source, UnionSource):
+        for name, part in source.parts.items():
+            yield from _source_checks(f"{where}.parts.{name}", part)
+        return
+    named = {"path": getattr(source, "path", ""), "audio": getattr(source, "audio", "")}
+    if isinstance(source, OwnSource):
+        named |= {f"splits.{split}": path for split, path in source.splits.items()}
+    for key, path in named.items():
+        if path and not Path(path).expanduser().exists():
+            yield f"{where}.{key}: {path}: no such file or folder"
 
 
 def _checkpoint_checks(name: str, checkpoint: CheckpointSpec, config: Config) -> Iterable[str]:

@@ -12,54 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from thaw.config.models import ModelSpec, Strict
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]  # safe in file names, LaTeX, wildcards
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-SPLITS = ("train", "dev", "test")
-Split = Literal["train", "dev", "test"]
-
-
-class SplitCounts(Strict):
-    """One count per split."""
-
-    train: Positive
-    dev: Positive
-    test: Positive
-
+from thaw.config.sources import SPLITS as SPLITS  # these names are for others too
+from thaw.config.sources import Fraction, Name, Positive, Source
+from thaw.config.sources import Split as Split
+from thaw.config.sources import SyntheticSource as SyntheticSource
 
 # --- corpora --------------------------------------------------------------------------------------
-
-
-class SyntheticSource(Strict):
-    """Speech made on the spot with espeak-ng, laid out like a Common Voice release."""
-
-    kind: Literal["synthetic"]
-    voice: str  # an espeak-ng language, e.g. "de" or "pt-br"
-    locale: str  # the CLDR locale the sentences come from, e.g. "de" or "pt_BR"
-    utterances: SplitCounts
-    speakers: SplitCounts
-    vocabulary: Positive = (
-        200  # at most this many different phrases (names of countries, languages, days, months, numbers)
-    )
-    phrases: tuple[Positive, Positive] = (1, 3)  # fewest and most phrases in a sentence
-    snr_db: tuple[float, float] = (25.0, 40.0)  # signal to noise ratio, drawn per clip
-    level_db: tuple[float, float] = (-26.0, -12.0)  # peak level, dB full scale, drawn per clip
-    sample_rate: Literal[22050, 32000, 44100, 48000] = 32000  # of the MP3 files
-    seed: int = 1
-
-
-class CommonVoiceSource(Strict):
-    """A Common Voice release (1 to 25) that the user has: an unpacked folder or an archive."""
-
-    kind: Literal["commonvoice"]
-    path: str  # the language's folder (with train.tsv, clips/) or its .tar.gz
-    sha256: str = ""  # of the archive; checked before it is unpacked
-    splits: dict[Split, str] = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
-    shards: Positive = 16  # jobs that convert it; aim for 500 to 2,000 clips a job
-
-
-Source = Annotated[SyntheticSource | CommonVoiceSource, Field(discriminator="kind")]
 
 
 class AudioSpec(Strict):
@@ -269,6 +227,7 @@ class ExecutionSpec(Strict):
     state: str = "results/state"  # unfinished trainings
     tensorboard: bool = False
     attempts: Positive = 3
+    mirror: str = ""  # a folder, or what addresses start with: where archives are looked for before the web
 
     @field_validator("state")
     @classmethod

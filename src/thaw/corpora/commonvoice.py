@@ -9,40 +9,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from thaw.config.schema import Split
+from thaw.config.sources import Split
+from thaw.corpora.listing import ORDER, Listed, Listing
 from thaw.errors import UserError
 from thaw.files import Reject
 
 CLIPS = "clips"
 NEEDED = ("client_id", "path", "sentence")
 AUDIO = (".mp3", ".flac", ".wav", ".ogg", ".opus")  # extensions a `path` may have; without one, it is an MP3
-# The evaluation splits come first, so that they keep a clip that another split has too: `train: validated.tsv` is then
-# all validated clips that are not evaluated on.
-ORDER: tuple[Split, ...] = ("test", "dev", "train")
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One utterance as a release lists it."""
-
-    id: str  # name of the clip without its extension
-    split: str
-    text: str  # the sentence as published
-    speaker: str  # client_id
-    file: str  # name of the clip in the folder of clips
-    bytes: int  # size of the clip
-
-
-@dataclass
-class Listing:
-    """What a release holds, in the order of ids, and what was left out."""
-
-    clips: Path  # the folder of clips
-    utterances: list[Listed] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
 
 
 def find_release(path: Path, language: str) -> Path:
@@ -74,19 +50,11 @@ def read(folder: Path, splits: Mapping[Split, str]) -> Listing:
     "missing clip", or as "duplicate id" of an earlier row (test is read first, then dev, then train). Empty texts are
     listed. Raises UserError for a missing table or column.
     """
-    listing = Listing(folder / CLIPS)
     _check_tables(folder, splits)
-    seen: set[str] = set()
-    for split in (name for name in ORDER if name in splits):
-        for item in _read_table(folder / splits[split], split):
-            if isinstance(item, Listed):
-                item = _check_clip(item, listing.clips, seen)
-            if isinstance(item, Reject):
-                listing.rejects.append(item)
-            else:
-                seen.add(item.id)
-                listing.utterances.append(item)
-    listing.utterances.sort(key=lambda utterance: utterance.id)
+    listing = Listing(folder / CLIPS)
+    # Test first, train last: `train: validated.tsv` is then all validated clips that are not evaluated on.
+    tables = ((folder / splits[split], split) for split in ORDER if split in splits)
+    listing.add(row for table, split in tables for row in _read_table(table, split))
     return listing
 
 
@@ -128,7 +96,7 @@ def _read_table(path: Path, split: str) -> Iterator[Listed | Reject]:
             if not stem or stem.startswith(".") or "/" in stem or "\\" in stem or "\0" in stem:
                 yield _malformed(path, number, split, f"path {cells[name]!r} is not the name of a clip")
                 continue
-            yield Listed(stem, split, cells[text], sys.intern(cells[speaker]), stem + extension, 0)
+            yield Listed(stem, split, cells[text], sys.intern(cells[speaker]), stem + extension)
 
 
 def _header(line: bytes, path: Path) -> list[str]:
@@ -144,13 +112,3 @@ def _header(line: bytes, path: Path) -> list[str]:
 
 def _malformed(path: Path, number: int, split: str, why: str) -> Reject:
     return Reject(f"{path.name}:{number}", split, "fetch", "malformed row", why)
-
-
-def _check_clip(row: Listed, clips: Path, seen: set[str]) -> Listed | Reject:
-    if row.id in seen:
-        return Reject(row.id, row.split, "fetch", "duplicate id", "the clip is listed before, here or in another split")
-    try:
-        size = os.stat(clips / row.file).st_size
-    except OSError:
-        return Reject(row.id, row.split, "fetch", "missing clip", row.file)
-    return Listed(row.id, row.split, row.text, row.speaker, row.file, size)

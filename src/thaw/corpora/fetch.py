@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from thaw.canonical import canonical_json
-from thaw.config.schema import CommonVoiceSource, Source, SyntheticSource
-from thaw.corpora.archives import unpack
-from thaw.corpora.commonvoice import Listing, find_release, read
+from thaw.config.sources import (
+    CommonVoiceSource,
+    LibriSpeechSource,
+    ManifestSource,
+    MlsSource,
+    PlainSource,
+    PromptsSource,
+    Source,
+    SwissParliamentSource,
+    SyntheticSource,
+    TableSource,
+    UnionSource,
+)
+from thaw.corpora import commonvoice, datacollective, librispeech, nemo, prompts, swiss_parliament, table
+from thaw.corpora.archives import COMPLETE, CONTENT, unpack
+from thaw.corpora.listing import Listing
+from thaw.corpora.ownership import claim
 from thaw.errors import UserError
 from thaw.files import write_json, write_jsonl, write_rejects
 
 
-def fetch(source_json: str, language: str, root: Path, utterances: Path, rejects: Path, record: Path) -> None:
+def fetch(
+    source_json: str,
+    language: str,
+    root: Path,
+    utterances: Path,
+    rejects: Path,
+    record: Path,
+    mirror: str = "",
+    processes: int = 0,
+) -> None:
     """Get the corpus that `source_json` describes into `root`, and write its list, its rejects and a record.
 
+    `mirror`: a folder, or what addresses start with, where archives are looked for before the web.
+    `processes` synthesise; 0: as many as there are usable cores.
     Raises UserError for whatever the user can mend: the source, a missing or broken corpus, a foreign `root`.
     """
     try:
@@ -28,26 +54,72 @@ def fetch(source_json: str, language: str, root: Path, utterances: Path, rejects
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "source"
         raise UserError(f"--source: {place}: {first['msg']}") from error
-    listing = _get(source, language, root)
+    if isinstance(source, UnionSource):
+        listing = _union(source, language, root, mirror, processes)
+    else:
+        listing = _get(source, language, root, mirror, processes)
     write_rejects(rejects, listing.rejects)
     if not listing.utterances:
-        raise UserError(f"{listing.clips.parent}: none of its {len(listing.rejects)} rows can be used; see {rejects}")
+        raise UserError(f"{source.kind} corpus: none of its {len(listing.rejects)} rows can be used; see {rejects}")
     write_jsonl(utterances, (_row(listing, index, language) for index in range(len(listing.utterances))))
     write_json(record, _record(source, listing))
 
 
-def _get(source: SyntheticSource | CommonVoiceSource, language: str, root: Path) -> Listing:
-    if isinstance(source, SyntheticSource):
-        from thaw.corpora.synthetic import TABLES, synthesise  # loads espeak-ng, which real corpora do without
+def _get(source: PlainSource, language: str, root: Path, mirror: str, processes: int) -> Listing:
+    """Read one source; nothing but the synthesiser needs espeak-ng, so it is imported where it is used."""
+    match source:
+        case SyntheticSource():
+            from thaw.corpora.synthetic import TABLES, synthesise
 
-        synthesise(source, root)
-        return read(root, TABLES)
+            synthesise(source, root, processes)
+            return commonvoice.read(root, TABLES)
+        case CommonVoiceSource():
+            return commonvoice.read(_release(source, language, root, mirror), source.splits)
+        case LibriSpeechSource():
+            return librispeech.read_librispeech(source, root, mirror)
+        case MlsSource():
+            return librispeech.read_mls(source, root, mirror)
+        case PromptsSource():
+            return prompts.read(source, root)
+        case SwissParliamentSource():
+            return swiss_parliament.read(source)
+        case ManifestSource():
+            return nemo.read(source)
+        case TableSource():
+            return table.read(source)
+
+
+def _release(source: CommonVoiceSource, language: str, root: Path, mirror: str) -> Path:
+    """The folder of the language in a release: the user's, or one that is downloaded and unpacked."""
+    if source.dataset:
+        archive = root / f"{source.dataset}.tar.gz"
+        claim(root, {"kind": "commonvoice", "dataset": source.dataset, "sha256": source.sha256})
+        folder = root / "release"
+        if not (folder / COMPLETE).exists():
+            unpack(datacollective.fetch_archive(source.dataset, archive, sha256=source.sha256, mirror=mirror), folder)
+            archive.unlink()  # as large again as what is in it
+        return commonvoice.find_release(folder / CONTENT, language)
     path = Path(source.path).expanduser()
-    if path.is_dir():
-        if source.sha256:
-            raise UserError(f"{path} is a folder, and `sha256` is of an archive; leave one of them out")
-        return read(find_release(path, language), source.splits)
-    return read(find_release(unpack(path, root, source.sha256), language), source.splits)
+    if not path.is_dir():
+        return commonvoice.find_release(unpack(path, root, source.sha256), language)
+    if source.sha256:
+        raise UserError(f"{path} is a folder, and `sha256` is of an archive; leave one of them out")
+    return commonvoice.find_release(path, language)
+
+
+def _union(source: UnionSource, language: str, root: Path, mirror: str, processes: int) -> Listing:
+    """The parts as one listing, each in its own folder, its name before its ids and speakers."""
+    claim(root, {"kind": "union"})
+    whole = Listing(Path())
+    for name, part in source.parts.items():
+        listing = _get(part, language, root / name, mirror, processes)
+        whole.rejects += [replace(reject, id=f"{name}/{reject.id}") for reject in listing.rejects]
+        whole.utterances += [
+            replace(u, id=f"{name}/{u.id}", speaker=f"{name}/{u.speaker}", file=str(listing.clips / u.file))
+            for u in listing.utterances
+        ]
+    whole.utterances.sort(key=lambda utterance: utterance.id)
+    return whole
 
 
 def _row(listing: Listing, index: int, language: str) -> dict[str, Any]:
@@ -62,7 +134,7 @@ def _row(listing: Listing, index: int, language: str) -> dict[str, Any]:
     }
 
 
-def _record(source: SyntheticSource | CommonVoiceSource, listing: Listing) -> dict[str, Any]:
+def _record(source: Source, listing: Listing) -> dict[str, Any]:
     """What was fetched, in numbers; nothing of when or how fast, so that the same corpus gives the same record."""
     listed = hashlib.sha256()
     for utterance in listing.utterances:

@@ -1,0 +1,146 @@
+"""`thaw gc`: results that no given config names any more. It lists them; only --yes deletes."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thaw.errors import UserError
+
+if TYPE_CHECKING:
+    from thaw.plan import Plan
+
+HELP = "list results that no given config names, and delete them with --yes"
+EXAMPLE = "thaw gc --config config/config.yaml config/paper.yaml"
+DOWNLOADS = "files"  # what `thaw fetch` got or made, in a corpus's folder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `thaw gc`."""
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        default=["config/config.yaml"],
+        metavar="FILE",
+        help="all that any of these configs names is kept; files of one merged config are joined by commas",
+    )
+    parser.add_argument("--corpora", action="store_true", help="also the downloads of corpora that no config names")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="list only; this is what happens without --yes too")
+    how.add_argument("--yes", action="store_true", help="delete what is listed")
+
+
+def run(args: argparse.Namespace) -> None:
+    """List, or delete. Raises UserError, with nothing deleted, where something is in use."""
+    from thaw.config.load import load
+    from thaw.plan import resolve
+
+    plans = [resolve(load(Path(file) for file in files.split(","))) for files in args.config]
+    found = list(unnamed(plans, args.corpora))
+    for item in found:
+        print(f"{size_text(item.bytes):>10}  {item.path}")
+    total = f"{len(found)} things that no config of {', '.join(plan.config.name for plan in plans)} names"
+    total += f", {size_text(sum(item.bytes for item in found))}"
+    if not args.yes:
+        print(f"{total}; nothing was deleted" + (" (--yes deletes them)" if found else ""))
+        return
+    delete(found)
+    print(f"{total}: deleted")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file or folder that may go."""
+
+    path: Path
+    bytes: int
+    state: bool = False  # of trainings: they may be at work in it
+
+
+def unnamed(plans: Iterable[Plan], corpora: bool) -> Iterator[Item]:
+    """What lies under results/ and is named by none of the plans; downloads of corpora only where asked for."""
+    from thaw import layout
+
+    plans = list(plans)
+    kept: dict[str, set[str]] = {
+        layout.RUNS: {name for plan in plans for name in plan.runs},
+        layout.CHECKPOINTS: {name for plan in plans for name in plan.checkpoints},
+        layout.DECODES: {name for plan in plans for name in plan.decodes},
+        layout.SCORES: {name for plan in plans for name in plan.decodes},
+        layout.LMS: {name for plan in plans for name in plan.lms},
+        layout.MANIFESTS: {name for plan in plans for name in plan.manifests},
+        layout.AUDIO: {name for plan in plans for name in plan.audio},
+    }
+    for root in sorted({plan.config.execution.state for plan in plans}):
+        for path in _others(Path(root), kept[layout.RUNS]):
+            yield Item(path, size(path), state=True)
+    for root, names in kept.items():
+        for path in _others(Path(root), names):
+            yield Item(path, size(path))
+    for folder in _others(Path(layout.CORPORA), {name for plan in plans for name in plan.sources}):
+        for path in [folder] if corpora else sorted(folder.iterdir()):
+            if corpora or path.name != DOWNLOADS:
+                yield Item(path, size(path))
+
+
+def _others(root: Path, names: set[str]) -> list[Path]:
+    """Folders under `root` that look like ours and that nobody names."""
+    if not root.is_dir():
+        return []
+    folders = (path for path in root.iterdir() if path.is_dir() and not path.is_symlink())
+    return sorted(path for path in folders if path.name not in names and _ours(path.name))
+
+
+def _ours(name: str) -> bool:
+    """Whether a folder's name ends in a hash: what people put beside our results is theirs."""
+    tail = name.rsplit("-", 1)[-1]
+    return len(tail) == 10 and set(tail) <= set("0123456789abcdef")
+
+
+def delete(items: Iterable[Item]) -> None:
+    """Delete all items, holding the locks of the trainings among them; or raise UserError and delete none."""
+    items = list(items)
+    running = sorted(Path(".snakemake/locks").glob("*")) if Path(".snakemake/locks").is_dir() else []
+    if running:
+        raise UserError("Snakemake is at work in this folder; wait for it (after a kill: snakemake --unlock). Kept all")
+    with ExitStack() as locks:
+        for item in items:
+            if item.state:
+                _lock(item.path, locks)
+        for item in items:
+            shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
+
+
+def _lock(run_folder: Path, locks: ExitStack) -> None:
+    """Hold the lock of each training in a run's state; UserError where a living trainer has it."""
+    from thaw.states import held
+
+    for folder in sorted(path for path in run_folder.iterdir() if path.is_dir()):
+        if held(folder):
+            raise UserError(f"{folder}: a trainer is at work here; wait for it, or end it first. Kept all")
+        file = locks.enter_context((folder / "lock").open("a"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{folder}: a trainer is at work here; wait for it, or end it first. Kept all") from error
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files under a folder; links count as themselves."""
+    paths = path.rglob("*") if path.is_dir() else [path]
+    return sum(each.lstat().st_size for each in paths if not each.is_dir())
+
+
+def size_text(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

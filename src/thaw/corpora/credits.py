@@ -1,0 +1,35 @@
+"""Licence and citation of the corpora that thaw knows, for the report; a config may say otherwise."""
+
+from __future__ import annotations
+
+from thaw.config.sources import Source, UnionSource
+
+CREDITS = {  # licence and citation by kind; the user's own corpora have none here
+    "synthetic": ("none: synthesised here", "espeak-ng (voice), Unicode CLDR (names)"),
+    "commonvoice": ("CC0-1.0", "Ardila et al. 2020, Common Voice: A Massively-Multilingual Speech Corpus"),
+    "librispeech": (
+        "CC BY 4.0",
+        "Panayotov et al. 2015, LibriSpeech: an ASR corpus based on public domain audio books",
+    ),
+    "mls": ("CC BY 4.0", "Pratap et al. 2020, MLS: A Large-Scale Multilingual Dataset for Speech Research"),
+    "swiss-parliament": ("MIT", "Plüss et al. 2021, Swiss Parliaments Corpus"),
+}
+PROMPTS = {  # licence and reader, as the packages' copyright files have them
+    "en": ("CC BY-SA 3.0", "Allison Smith"),
+    "es": ("CC BY-SA 3.0", "Allison Smith"),
+    "fr": ("CC BY-SA 3.0", "June Wallack"),
+    "it": ("CC BY 3.0", "Carlo Flora"),
+    "ru": ("CC BY 3.0", "ivrvoice.ru, provided by Maxim Topal"),
+}
+
+
+def credit(source: Source) -> tuple[str, str]:
+    """Licence and citation of a source; empty where only its owner knows them."""
+    if isinstance(source, UnionSource):
+        found = [credit(part) for part in source.parts.values()]
+        licences, citations = (list(dict.fromkeys(filter(None, column))) for column in zip(*found, strict=True))
+        return "; ".join(licences), "; ".join(citations)
+    if source.kind == "prompts":
+        licence, reader = PROMPTS[source.voice]
+        return licence, f"asterisk-core-sounds-{source.voice}, recorded by {reader}"
+    return CREDITS.get(source.kind, ("", ""))

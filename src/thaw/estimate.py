@@ -1,0 +1,355 @@
+"""What a plan will take: jobs, disk, hours of audio, hours of computing. Pure: nothing is read, timed or written here.
+
+All but the counts is an estimate. Rates of training and inference come from a `Calibration` of one machine; the other
+rates are those that the benchmarks in bench/ printed on a 2-core virtual machine, and are named beside each constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import fsum
+
+from thaw.config.models import DeepSpeechSpec, ModelSpec, Strict
+from thaw.config.schema import BeamSpec
+from thaw.config.sources import Split, SyntheticSource
+from thaw.frontends import dimension
+from thaw.plan import Corpus, Decode, Manifest, Plan, Run
+
+# --- rates ------------------------------------------------------------------------------------------------------------
+
+CLIP_SECONDS = 4.2  # of a clip whose length is not known: Common Voice 2 German has 339.3 h in 292,805 clips
+PHRASE_SECONDS = 1.0  # of a synthesised clip, per phrase
+SYNTHETIC_MP3_RATE = 9_400  # bytes per second of synthesised speech as MP3
+SYNTHESIS_SPEED = 65  # × real time per core, MP3 included
+PCM_RATE = 32_000  # bytes per second: 16 kHz, int16
+CONVERSION_SPEED = {"soundfile": 1_300, "sox": 430}  # × real time per core (bench/audio.py)
+LISTING_ROW, INDEX_ROW, MANIFEST_ROW, HYPOTHESIS_ROW, COUNTS_ROW = 330, 150, 470, 220, 130  # bytes
+ROWS_PER_SECOND = 25_000  # that the manifest room joins, normalises and writes (bench/release.py)
+BEAM_SPEED = 13_000  # × real time per core, times the beam: 132 × at beam 100, 23 × at 500 (bench/decoding.py)
+WEIGHT, MOMENTS = 4, 8  # bytes per parameter: fp32 weights; Adam's two moments
+COPIES = 2  # of a finished run: its outputs, and those in its state folder until `thaw gc`
+
+
+SPLIT_NAMES: tuple[Split, ...] = ("train", "dev", "test")
+
+
+# --- quantities -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A sum in which some terms may be unknown."""
+
+    value: float = 0.0
+    known: int = 0
+    unknown: int = 0
+
+    def __add__(self, other: Quantity) -> Quantity:
+        return Quantity(self.value + other.value, self.known + other.known, self.unknown + other.unknown)
+
+    def shown(self, form: Callable[[float], str]) -> str:
+        """In words: `-` without terms, `unknown` where none is known, `at least` where some are not."""
+        if not self.known:
+            return "unknown" if self.unknown else "-"
+        return f"at least {form(self.value)}" if self.unknown else form(self.value)
+
+
+def total(terms: Iterable[float | None]) -> Quantity:
+    """The sum of terms; None is an unknown one."""
+    listed = list(terms)
+    values = [term for term in listed if term is not None]
+    return Quantity(fsum(values), len(values), len(listed) - len(values))
+
+
+# --- what goes in -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split of a corpus."""
+
+    utterances: int
+    hours: float
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much a corpus holds, and how that is known."""
+
+    parts: Mapping[Split, Part]
+    origin: str
+
+    @property
+    def utterances(self) -> int:
+        return sum(part.utterances for part in self.parts.values())
+
+    @property
+    def hours(self) -> float:
+        return fsum(part.hours for part in self.parts.values())
+
+    def __add__(self, other: Amount) -> Amount:
+        none = Part(0, 0.0)
+        parts: dict[Split, Part] = {}
+        for split in SPLIT_NAMES:
+            a, b = self.parts.get(split, none), other.parts.get(split, none)
+            parts[split] = Part(a.utterances + b.utterances, a.hours + b.hours)
+        return Amount(parts, self.origin if self.origin == other.origin else f"{self.origin}; {other.origin}")
+
+
+def amount(utterances: Mapping[Split, int], clip_seconds: float, origin: str) -> Amount:
+    """An amount from counts and the mean length of a clip."""
+    return Amount({split: Part(n, n * clip_seconds / 3600) for split, n in utterances.items()}, origin)
+
+
+def synthetic_amount(source: SyntheticSource) -> Amount:
+    """What a synthesised corpus will hold: the counts of its config, and about a second a phrase."""
+    seconds = PHRASE_SECONDS * sum(source.phrases) / 2
+    counts: dict[Split, int] = {split: getattr(source.utterances, split) for split in SPLIT_NAMES}
+    return amount(counts, seconds, f"config; {seconds:g} s a clip assumed")
+
+
+class Timing(Strict):
+    """Costs of one model on one machine, in seconds of computing per second of audio."""
+
+    model: ModelSpec
+    batch_size: int
+    precision: str
+    clip_seconds: float  # length of the generated utterances
+    steps: dict[str, float]  # a training step, by the layers frozen, as `freeze_key` writes them
+    forward: float  # inference only
+
+
+class Calibration(Strict):
+    """Costs measured on one machine, which is named by its kind, not by its name."""
+
+    device: str
+    unit: str  # "GPU-hours": wall clock of one GPU; "CPU-hours": processor time, all threads added up
+    torch: str
+    timings: tuple[Timing, ...]
+
+    def timing(self, run: Run) -> Timing | None:
+        """The timing of the model, batch size and precision of a run; None where they were not calibrated."""
+        recipe = run.recipe.recipe
+        wanted = (run.recipe.model, recipe.batch_size, recipe.precision)
+        return next((t for t in self.timings if (t.model, t.batch_size, t.precision) == wanted), None)
+
+    def covers(self, run: Run) -> bool:
+        """Whether the training of a run can be estimated."""
+        timing = self.timing(run)
+        return timing is not None and freeze_key(run.recipe.freeze) in timing.steps
+
+    def joined(self, old: Calibration | None) -> Calibration:
+        """This, and what `old` knows beyond it; nothing of another device or torch."""
+        if old is None or (old.device, old.torch) != (self.device, self.torch):
+            return self
+        timings = {(t.model, t.batch_size, t.precision): t for t in old.timings}
+        for timing in self.timings:
+            key = timing.model, timing.batch_size, timing.precision
+            before = timings[key].steps if key in timings else {}
+            timings[key] = timing.model_copy(update={"steps": {**before, **timing.steps}})
+        return self.model_copy(update={"timings": tuple(timings.values())})
+
+
+def freeze_key(layers: Iterable[str]) -> str:
+    """A set of frozen layers as a key: their names, sorted, with commas; `none` for none."""
+    return ",".join(sorted(layers)) or "none"
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the jobs of one rule take. `device_hours` are in the calibration's unit, `cpu_hours` of any core."""
+
+    rule: str
+    jobs: int
+    disk: Quantity = Quantity()  # bytes
+    audio: Quantity = Quantity()  # hours read, or gone through
+    cpu_hours: Quantity = Quantity()
+    device_hours: Quantity = Quantity()
+
+
+def estimate(
+    plan: Plan, amounts: Mapping[str, Amount | None], exhibits: Iterable[str], calibration: Calibration | None
+) -> list[Line]:
+    """One line per rule, in the order of the workflow. `amounts`: by id of manifest; `exhibits`: their names."""
+    by_audio = {m.corpus.audio_id: amounts[m.id] for m in plan.manifests.values()}
+    by_source = {m.corpus.source_id: amounts[m.id] for m in plan.manifests.values()}
+    names = list(exhibits)
+    lines = [
+        _fetch([(corpus, by_source[i]) for i, corpus in plan.sources.items()]),
+        _audio([(corpus, by_audio[i]) for i, corpus in plan.audio.items()]),
+        _manifest([amounts[i] for i in plan.manifests]),
+        Line("lm", len(plan.lms), disk=total(None for _ in plan.lms)),
+        Line("checkpoint", len(plan.checkpoints), disk=total(_checkpoint_bytes(plan))),
+        _train(list(plan.runs.values()), amounts, calibration),
+        _decode(list(plan.decodes.values()), amounts, calibration),
+        _score(list(plan.decodes.values()), amounts),
+        Line("table", sum(name.startswith("table") for name in names)),
+        Line("figure", sum(name.startswith("figure") for name in names)),
+        Line("report", 1),
+    ]
+    return [line for line in lines if line.jobs]
+
+
+def in_all(lines: Iterable[Line]) -> Line:
+    """The sum of lines; hours of audio are left out, since each rule goes through the same ones."""
+    whole = Line("in all", 0)
+    for line in lines:
+        whole = Line(
+            "in all",
+            whole.jobs + line.jobs,
+            whole.disk + line.disk,
+            Quantity(),
+            whole.cpu_hours + line.cpu_hours,
+            whole.device_hours + line.device_hours,
+        )
+    return whole
+
+
+Corpora = list[tuple[Corpus, Amount | None]]
+
+
+def _hours(amounts: Iterable[Amount | None]) -> Quantity:
+    return total(found.hours if found else None for found in amounts)
+
+
+def _fetch(corpora: Corpora) -> Line:
+    made = [(found, isinstance(corpus.spec.source, SyntheticSource)) for corpus, found in corpora]
+    return Line(
+        "fetch",
+        len(corpora),
+        # Files that the user has stay where they are; what a download or an archive weighs is not known before.
+        total(f.utterances * LISTING_ROW + s * f.hours * 3600 * SYNTHETIC_MP3_RATE if f else None for f, s in made),
+        _hours(found for _, found in corpora),
+        total(found.hours / SYNTHESIS_SPEED if found else None for found, synthetic in made if synthetic),
+    )
+
+
+def _audio(corpora: Corpora) -> Line:
+    speeds = [(found, CONVERSION_SPEED[corpus.spec.audio.backend]) for corpus, found in corpora]
+    return Line(
+        "audio",
+        sum(corpus.shards for corpus, _ in corpora),
+        total(f.hours * 3600 * PCM_RATE + f.utterances * INDEX_ROW if f else None for f, _ in speeds),
+        _hours(found for _, found in corpora),
+        total(found.hours / speed if found else None for found, speed in speeds),
+    )
+
+
+def _manifest(amounts: list[Amount | None]) -> Line:
+    return Line(
+        "manifest",
+        len(amounts),
+        total(found.utterances * MANIFEST_ROW if found else None for found in amounts),
+        _hours(amounts),
+        total(found.utterances / ROWS_PER_SECOND / 3600 if found else None for found in amounts),
+    )
+
+
+def _checkpoint_bytes(plan: Plan) -> Iterator[float]:
+    for checkpoint in plan.checkpoints.values():
+        layers = layer_parameters(checkpoint.model, len(checkpoint.alphabet) + 1)
+        yield (WEIGHT + MOMENTS) * sum(layers.values())
+
+
+def _train(runs: list[Run], amounts: Mapping[str, Amount | None], calibration: Calibration | None) -> Line:
+    found = [amounts[run.manifest.id] for run in runs]
+    return Line(
+        "train",
+        len(runs),
+        total(run_bytes(run) for run in runs),
+        total(
+            run.recipe.recipe.epochs * _of(a, "train", "dev") if a else None for run, a in zip(runs, found, strict=True)
+        ),
+        device_hours=total(train_hours(run, a, calibration) for run, a in zip(runs, found, strict=True)),
+    )
+
+
+def _decode(decodes: list[Decode], amounts: Mapping[str, Amount | None], calibration: Calibration | None) -> Line:
+    found = [amounts[decode.run.manifest.id] for decode in decodes]
+    pairs = list(zip(decodes, found, strict=True))
+    return Line(
+        "decode",
+        len(decodes),
+        total(a.parts["test"].utterances * HYPOTHESIS_ROW if a else None for _, a in pairs),
+        total(decoded_hours(decode, a) if a else None for decode, a in pairs),
+        total(
+            decoded_hours(decode, a) * decode.spec.beam / BEAM_SPEED if a else None
+            for decode, a in pairs
+            if isinstance(decode.spec, BeamSpec)
+        ),
+        total(_forward_hours(decode, a, calibration) for decode, a in pairs),
+    )
+
+
+def _score(decodes: list[Decode], amounts: Mapping[str, Amount | None]) -> Line:
+    found = [amounts[decode.run.manifest.id] for decode in decodes]
+    return Line("score", len(decodes), total(a.parts["test"].utterances * COUNTS_ROW if a else None for a in found))
+
+
+def _of(found: Amount, *splits: Split) -> float:
+    """The hours of some splits."""
+    return fsum(found.parts[split].hours for split in splits if split in found.parts)
+
+
+def decoded_hours(decode: Decode, found: Amount) -> float:
+    """Hours that a decode goes through: test, and dev before it where it tunes."""
+    return _of(found, "test", "dev") if decode.tunes else _of(found, "test")
+
+
+def _forward_hours(decode: Decode, found: Amount | None, calibration: Calibration | None) -> float | None:
+    timing = calibration.timing(decode.run) if calibration else None
+    return decoded_hours(decode, found) * timing.forward if timing and found else None
+
+
+def train_hours(run: Run, found: Amount | None, calibration: Calibration | None) -> float | None:
+    """Hours of computing of one training, all epochs, dev after each; None where something is unknown.
+
+    Early stopping is not foreseen. Padding, features, error rates and checkpoints are left out: a mini run on a CPU
+    took 26 s where this says 19.
+    """
+    timing = calibration.timing(run) if calibration else None
+    step = timing.steps.get(freeze_key(run.recipe.freeze)) if timing else None
+    if timing is None or step is None or found is None:
+        return None
+    return run.recipe.recipe.epochs * (_of(found, "train") * step + _of(found, "dev") * timing.forward)
+
+
+def run_bytes(run: Run) -> float:
+    """Bytes that a finished run leaves: weights, and the optimiser's moments of what was trained."""
+    layers = layer_parameters(run.recipe.model, len(run.recipe.alphabet) + 1)
+    trained = sum(count for name, count in layers.items() if name not in run.recipe.freeze)
+    return COPIES * (WEIGHT * sum(layers.values()) + MOMENTS * trained)
+
+
+def layer_parameters(spec: DeepSpeechSpec, classes: int) -> dict[str, int]:
+    """Parameters of each layer, without building the model (mozilla/DeepSpeech v0.7.4 train.py has the same sums)."""
+    hidden = spec.hidden
+    inputs = dict.fromkeys(spec.layer_names, hidden)
+    inputs["layer_1"] = dimension(spec.frontend) * (2 * spec.context + 1)
+    sizes = {name: (inputs[name] + 1) * hidden for name in spec.layer_names}
+    sizes["lstm"] = 4 * hidden * (2 * hidden + 1)
+    sizes["layer_6"] = (hidden + 1) * classes
+    return sizes
+
+
+def calibrated_sets(plan: Plan) -> dict[tuple[ModelSpec, int, str], set[str]]:
+    """What a calibration of a plan times: every (model, batch size, precision), and the freeze sets of its runs."""
+    wanted: dict[tuple[ModelSpec, int, str], set[str]] = {}
+    for run in plan.runs.values():
+        recipe = run.recipe.recipe
+        key = (run.recipe.model, recipe.batch_size, recipe.precision)
+        wanted.setdefault(key, set()).add(freeze_key(run.recipe.freeze))
+    return wanted
+
+
+def told(manifest: Manifest, found: Amount | None) -> str:
+    """One line about a corpus."""
+    name = manifest.corpus.name
+    if found is None:
+        return f"{name}: unknown before it is fetched"
+    parts = ", ".join(f"{split} {part.utterances:,}" for split, part in found.parts.items())
+    return f"{name}: {parts} utterances, {found.hours:.1f} h ({found.origin})"

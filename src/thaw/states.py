@@ -1,0 +1,116 @@
+"""What the state folders of trainings say to those who only look: `thaw runs` and `thaw gc`. No torch is imported."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Name = Literal["begun", "running", "stopped", "failed", "done"]
+
+# A trainer on another machine rewrites its heartbeat every ten seconds; the rest is for network disks that show files
+# late, and for clocks that differ.
+SILENT_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class State:
+    """One state folder. `epoch` is the one under way, 1-based; `seconds` are of all starts up to the last report."""
+
+    folder: Path
+    name: Name
+    note: str  # why it failed or stopped; empty where there is nothing to say
+    epoch: int | None
+    step: int | None
+    steps: int | None
+    dev_loss: float | None
+    seconds: float | None
+    attempts: int | None
+    changed: float  # when something was last written here, seconds since 1970
+
+
+def states(root: Path, run_id: str) -> list[State]:
+    """Every state of a run (one for each content of its input files), the latest first."""
+    folders = [path for path in (root / run_id).glob("*") if path.is_dir()]
+    return sorted((read(folder) for folder in folders), key=lambda state: state.changed, reverse=True)
+
+
+def read(folder: Path) -> State:
+    """What one state folder says."""
+    progress = _json(folder / "progress.json")
+    marker = folder / "FAILED_PERMANENT"
+    name: Name = "begun"
+    note = ""
+    if (folder / "result").exists():
+        name = "done"
+    elif held(folder):
+        name = "running"
+    elif marker.exists():
+        name, note = "failed", marker.read_text(encoding="utf-8").strip()
+    elif progress:
+        name, note = _ended(str(progress.get("state")))
+    finished = _json(folder / "result" / "run.json").get("cost", {})
+    attempts = _json(folder / "attempts.json").get("total", finished.get("attempts"))
+    return State(
+        folder=folder,
+        name=name,
+        note=note,
+        epoch=progress.get("epoch"),
+        step=progress.get("step"),
+        steps=progress.get("steps"),
+        dev_loss=progress.get("dev_loss"),
+        seconds=progress.get("seconds"),
+        attempts=attempts,
+        changed=max((_changed(path) for path in folder.iterdir()), default=0.0),
+    )
+
+
+def held(folder: Path) -> bool:
+    """Whether a living trainer works on this state, on this machine or another one."""
+    holder = _json(folder / "holder.json")
+    if not holder:
+        return False  # a trainer writes it before anything else, and removes it when it leaves in order
+    if holder.get("host") == hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]:
+        return _locked(folder / "lock")
+    return time.time() - (folder / "holder.json").stat().st_mtime < SILENT_SECONDS
+
+
+def _ended(state: str) -> tuple[Name, str]:
+    """How a training that nobody holds came to its end, from the last thing that it reported."""
+    if state == "stopped":
+        return "stopped", "by its time limit or a signal"
+    if state == "failed":
+        return "failed", "by an error; its log says which"
+    return "stopped", "killed"
+
+
+def _locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # a trainer at work replaces its files
+        return 0.0
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none, or the file vanishes under us."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
