@@ -224,3 +224,23 @@ def test_a_sox_without_mp3_is_not_a_thousand_rejects(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"cannot read \.mp3 files; type: .*libsox-fmt-mp3"):
         convert(write(tmp_path / "a.mp3", tone(0.5)), SOX)
+
+
+def without_header(mp3: Path) -> Path:
+    """The same MP3 without its first frame, which is the Xing/Info header that tells the length (MPEG-1 layer III)."""
+    data = mp3.read_bytes()
+    kbit = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)[data[2] >> 4]
+    rate = (44100, 48000, 32000)[(data[2] >> 2) & 3]
+    length = 144000 * kbit // rate + ((data[2] >> 1) & 1)
+    assert b"Xing" in data[:length] or b"Info" in data[:length]
+    bare = mp3.with_name("bare.mp3")
+    bare.write_bytes(data[length:])
+    return bare
+
+
+def test_an_mp3_of_variable_bit_rate_without_a_header_is_read_to_its_end(tmp_path: Path) -> None:
+    """libsndfile alone stops where the first frame's bit rate says, here long before the end."""
+    quiet, loud = np.zeros(48000, np.float32), 0.3 * np.random.default_rng(1).standard_normal(96000).astype(np.float32)
+    whole = write(tmp_path / "whole.mp3", np.concatenate([loud, quiet]), 48000, bitrate_mode="VARIABLE")
+    converted = convert(without_header(whole), AudioSpec())
+    assert converted.pcm.size / 16000 == pytest.approx(3.0, abs=0.1)

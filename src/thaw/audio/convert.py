@@ -11,6 +11,9 @@ import os
 import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +101,7 @@ def _check_length(converted: Converted, spec: AudioSpec) -> None:
 
 def _by_soundfile(path: Path, limit_seconds: float) -> Converted:
     try:
-        with soundfile.SoundFile(path) as file:
+        with _opened(path) as file:
             facts = _facts(file, path)
             signal = file.read(frames=int(limit_seconds * file.samplerate), dtype="float32", always_2d=True)
     except (RuntimeError, OSError, ValueError, TypeError) as error:
@@ -109,6 +112,34 @@ def _by_soundfile(path: Path, limit_seconds: float) -> Converted:
     if facts.rate != SAMPLE_RATE:
         mono = soxr.resample(mono, facts.rate, SAMPLE_RATE, quality="HQ")
     return Converted(to_int16(mono), facts)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """The file, open; an MP3 file that does not declare its length is read through a pipe.
+
+    libsndfile guesses such a length from the bit rate of the first frame, and stops there: with a variable bit rate it
+    loses half a clip without a word. From a pipe, which has no length, it reads to the end.
+    """
+    with soundfile.SoundFile(path) as file:
+        if file.format != "MP3" or _mp3_declares_length(path):
+            yield file
+            return
+    reading, writing = os.pipe()
+    feeder = threading.Thread(target=_feed, args=(path, writing), daemon=True)
+    feeder.start()
+    try:
+        with soundfile.SoundFile(reading, closefd=False) as file:
+            yield file
+    finally:
+        os.close(reading)
+        feeder.join()
+
+
+def _feed(path: Path, writing: int) -> None:
+    """Write a file's bytes into a pipe, until they end or nobody reads on."""
+    with suppress(BrokenPipeError), path.open("rb") as source, os.fdopen(writing, "wb") as pipe:
+        shutil.copyfileobj(source, pipe)
 
 
 def _facts(file: soundfile.SoundFile, path: Path) -> Facts:
