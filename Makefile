@@ -16,8 +16,10 @@ FORMATTED := $(wildcard Snakefile) $(wildcard workflow)
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
+# A Snakemake that was killed leaves its lock behind. A living one holds the folder too (workflow/rules/common.smk).
 study: setup  ## set up, run the default study (mini scale), write results/report-mini.html
-	@snakemake --cores all --quiet host reason
+	@if ls .snakemake/locks/* >/dev/null 2>&1 && flock -n . true; then snakemake --unlock --quiet all; fi
+	@snakemake --cores all --rerun-incomplete --quiet host reason
 	@echo "study: open results/report-mini.html"
 
 setup:  ## install everything into .venv and build (PYTHON=… names the interpreter)

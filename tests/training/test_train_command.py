@@ -235,6 +235,17 @@ def test_two_trainers_at_once_never_share_a_state(bench: Bench) -> None:
     assert code == EXIT_UNFINISHED  # a dead trainer holds nothing
 
 
+def test_a_trainer_that_outlived_its_snakemake_is_waited_for(bench: Bench) -> None:
+    longer = bench.with_recipe(epochs=40)
+    first = longer.start("first")
+    first.until(lambda: "epoch 1/40" in first.stderr.read_text())
+    code, err = longer.start("second", "--wait", "60", stderr="stderr-of-second").wait()
+    assert code == 0
+    assert "waiting: " in err
+    assert first.wait()[0] == 0
+    assert_same_outputs(longer, "second", "first")
+
+
 def test_divergence_is_permanent_and_says_what_to_change(bench: Bench) -> None:
     wild = bench.with_recipe(learning_rate=1e30)
     code, err = wild.run("out")

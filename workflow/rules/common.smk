@@ -1,6 +1,8 @@
 # The checked config, its plan, and how the other files look things up in them.
+import fcntl
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from thaw import layout, showing
@@ -16,6 +18,12 @@ except UserError as error:
     print(error, file=sys.stderr)
     sys.stderr.flush()
     os._exit(1)
+
+# The kernel lets go of this when the process ends, however it ends: so a lock of Snakemake's that outlived its owner
+# can be told from one that is meant (see `study` in the Makefile). Network disks may refuse; then the user decides.
+ALIVE = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+with suppress(OSError):
+    fcntl.flock(ALIVE, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 EXECUTION = PLAN.config.execution
 REPORT = layout.report(PLAN.config.name)

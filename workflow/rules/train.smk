@@ -72,7 +72,7 @@ rule train:
     shell:
         "thaw train --recipe {params.recipe:q} --train {input.train} --dev {input.dev}"
         " --start {input.start} --start-optimizer {input.start_optimizer}"
-        " --state {resources.state}/{wildcards.id} --runtime {resources.runtime}"
+        " --state {resources.state}/{wildcards.id} --runtime {resources.runtime} --wait 3600"
         " --checkpoint-seconds {resources.checkpoint_seconds} --threads {threads} --device {resources.device}"
         " --model {output.model} --optimizer {output.optimizer} --digest {output.digest}"
         " --record {output.record} --metrics {output.metrics} 2>&1 | tee {log}"

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--state", required=True, type=Path, metavar="DIR", help="where unfinished trainings live")
     add("--budget", type=float, default=0.0, metavar="S", help="stop, to go on later, within S seconds; 0: never")
     add("--runtime", type=float, default=0.0, metavar="MIN", help="stop within a job's time limit; 0: none")
+    add("--wait", type=float, default=0.0, metavar="S", help="wait so long for another trainer of this run to end")
     add("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="most seconds of work that a kill can lose")
     add("--threads", type=int, default=1, metavar="N", help="CPU threads; another number gives other bits")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
             start_optimizer=args.start_optimizer,
             state=args.state,
             budget=budget(args.budget, args.runtime),
+            wait=args.wait,
             checkpoint_seconds=args.checkpoint_seconds,
             threads=args.threads,
             device=args.device,

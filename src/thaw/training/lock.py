@@ -7,12 +7,13 @@ import hashlib
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from thaw.errors import UserError
 from thaw.files import write_json
@@ -22,19 +23,17 @@ STALE_SECONDS = 45.0  # a heartbeat of another machine that stands still for so 
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold `folder` for this process until the block ends.
 
-    Raises UserError where another trainer holds it, saying which and since when. After a trainer on another machine
-    died without a farewell, this waits up to STALE_SECONDS to be sure of it.
+    Another trainer of this machine is waited for up to `wait` seconds: it may have outlived the Snakemake that started
+    it, and its work is this one's. Raises UserError where it holds on, saying which and since when. After a trainer on
+    another machine died without a farewell, this waits up to STALE_SECONDS to be sure of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / "holder.json"
     with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(_taken(folder, _read(holder))) from error
+        _take(lock, folder, holder, wait)
         _wait_for_silence(folder, holder)
         stop = threading.Event()
         thread = threading.Thread(target=_beat, args=(holder, _identity(), stop), daemon=True)
@@ -45,6 +44,22 @@ def exclusive(folder: Path) -> Iterator[None]:
             stop.set()
             thread.join()
             holder.unlink(missing_ok=True)
+
+
+def _take(lock: IO[str], folder: Path, holder: Path, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    said = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise UserError(_taken(folder, _read(holder))) from error
+        if not said:
+            print(f"waiting: {_taken(folder, _read(holder))}", file=sys.stderr, flush=True)
+            said = True
+        time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
 
 
 def _beat(holder: Path, identity: dict[str, Any], stop: threading.Event) -> None:

@@ -49,6 +49,7 @@ class Job:
     start: Path | None = None
     start_optimizer: Path | None = None
     budget: float = 0.0  # seconds; 0: none
+    wait: float = 0.0  # seconds, for another trainer at work on the same state
     checkpoint_seconds: float = 60.0
     threads: int = 1
     device: str = "auto"
@@ -72,7 +73,7 @@ def train(job: Job) -> None:
     device, gpu_lock = environment.choose_device(job.device)
     world = World.join(device)
     try:
-        with exclusive(folder.path) if world.leads else nullcontext():
+        with exclusive(folder.path, job.wait) if world.leads else nullcontext():
             world.wait()
             if not folder.result.exists():
                 with Stop(job.budget, began) as stop:
