@@ -75,7 +75,7 @@ class Espeak:
     def __init__(self, voice: str) -> None:
         self.voice = voice
         self.data = Path(espeakng_loader.get_data_path())
-        self.library = ctypes.CDLL(espeakng_loader.get_library_path())  # loaded once for all forks, started in each
+        self.engine = ctypes.CDLL(espeakng_loader.get_library_path())  # loaded once for all forks, started in each
 
     def say(self, text: str, manner: Manner) -> NDArray[np.int16]:
         """`text` spoken: (samples,) int16, mono, at SAMPLE_RATE. UserError where nothing comes out."""
@@ -102,7 +102,7 @@ class Espeak:
 
     def _speak(self, text: str, manner: Manner, pipe: int) -> int:
         """0, or the step that failed: 2 the start, 3 the voice, 4 the speech."""
-        library = self.library
+        library = self.engine
 
         def deliver(samples: int | None, count: int, events: Any) -> int:
             if samples and count > 0:
