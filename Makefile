@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help study setup test bench format lock clean
+.PHONY: help study setup test test-cluster bench format lock clean
 .NOTPARALLEL:
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/build/kenlm/bin:$(PATH)
@@ -36,6 +36,10 @@ test: setup  ## set up, linters, types, all tests
 	$(if $(FORMATTED),snakefmt --check $(FORMATTED))
 	$(if $(wildcard workflow/Snakefile),snakemake --lint)
 	pytest -n 2 --dist loadfile
+
+test-cluster: setup  ## tests on real SLURM daemons, started on this host (root, Debian): minutes
+	bash envs/slurm.sh
+	pytest tests/cluster
 
 bench: setup  ## run every benchmark in bench/, in turn
 	@shopt -s nullglob; for file in bench/[!_]*.py; do name=$${file##*/}; echo "== $$name"; python -m "bench.$${name%.py}"; done
