@@ -65,6 +65,11 @@ rule train:
         device=EXECUTION.device,
         state=EXECUTION.state,
         checkpoint_seconds=int(EXECUTION.checkpoint_seconds),
+        tensorboard=lambda wildcards: (
+            f"--tensorboard=results/tensorboard/{wildcards.id}"
+            if EXECUTION.tensorboard
+            else ""
+        ),
     params:
         recipe=lambda wildcards: PLAN.runs[wildcards.id].recipe_json,
     message:
@@ -74,5 +79,5 @@ rule train:
         " --start {input.start} --start-optimizer {input.start_optimizer}"
         " --state {resources.state}/{wildcards.id} --runtime {resources.runtime} --wait 3600"
         " --checkpoint-seconds {resources.checkpoint_seconds} --threads {threads} --device {resources.device}"
-        " --model {output.model} --optimizer {output.optimizer} --digest {output.digest}"
+        " {resources.tensorboard} --model {output.model} --optimizer {output.optimizer} --digest {output.digest}"
         " --record {output.record} --metrics {output.metrics} 2>&1 | tee {log}"
