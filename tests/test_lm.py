@@ -12,12 +12,13 @@ import pytest
 import thaw.lm
 from thaw.canonical import file_sha256
 from thaw.commands import lm as verb
-from thaw.config.schema import LanguageModelSpec
+from thaw.config.schema import LanguageModelSpec, TextSpec
 from thaw.errors import UserError
 from thaw.files import read_json, write_jsonl
-from thaw.lm import fitted, gather, lexicon_line, make, measure, read_lexicon, tool
+from thaw.lm import gather, lexicon_line, make, measure, read_lexicon, tool
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyzäöü"
+RULES = TextSpec(alphabet=ALPHABET, replace={"ß": "ss"})
 TRAIN = ["guten morgen", "guten abend", "gute nacht", "guten morgen berlin", "bis morgen", "guten tag"] * 3
 DEV = ["gute nacht", "bis zum abend"]
 TEST = ["guten tag"]
@@ -43,31 +44,30 @@ def folder(tmp_path: Path) -> Path:
 def made(folder: Path, name: str = "lm", **spec: object) -> dict[str, object]:
     exclude = [folder / "dev.jsonl", folder / "test.jsonl"]
     files = (folder / f"{name}.binary", folder / f"{name}.txt")
-    return make(LanguageModelSpec.model_validate(spec), ALPHABET, [folder / "train.jsonl"], exclude, *files)
+    return make(LanguageModelSpec.model_validate(spec), RULES, [folder / "train.jsonl"], exclude, *files)
 
 
 def test_sentences_of_dev_and_test_are_left_out(folder: Path) -> None:
-    text = gather([folder / "train.jsonl"], [folder / "dev.jsonl", folder / "test.jsonl"], "", ALPHABET)
+    text = gather([folder / "train.jsonl"], [folder / "dev.jsonl", folder / "test.jsonl"], "", RULES)
     assert set(text.sentences) == {"guten morgen", "guten abend", "guten morgen berlin", "bis morgen"}
     assert len(text.sentences) == 12
     assert text.excluded == 6
     assert text.vocabulary() == ["abend", "berlin", "bis", "guten", "morgen"]
 
 
-def test_extra_text_is_fitted_to_the_alphabet_and_excluded_too(folder: Path) -> None:
+def test_extra_text_follows_the_rules_of_transcripts_and_is_excluded_too(folder: Path) -> None:
     extra = folder / "extra.txt"
-    extra.write_text("Guten  Morgen\nGute Nacht\nvoilà\n\nzum Café, bitte\nüber uns\n", encoding="utf-8")
-    text = gather([], [folder / "dev.jsonl"], str(extra), ALPHABET)
-    assert text.sentences == ["guten morgen", "über uns"]
+    extra.write_text("Guten  Morgen!\nGute Nacht\nvoilà\n\nzum Café, bitte\nÜber Straßen\n", encoding="utf-8")
+    text = gather([], [folder / "dev.jsonl"], str(extra), RULES)
+    assert text.sentences == ["guten morgen", "über strassen"]
     assert (text.excluded, text.outside) == (1, 2)
-    assert fitted("ja nein", frozenset(" AEIJN")) == "JA NEIN"
     with pytest.raises(UserError, match=r"none\.txt"):
-        gather([], [], str(folder / "none.txt"), ALPHABET)
+        gather([], [], str(folder / "none.txt"), RULES)
 
 
 def test_nothing_left_is_said(folder: Path) -> None:
     with pytest.raises(UserError, match="also occurs in dev or test"):
-        gather([folder / "dev.jsonl"], [folder / "dev.jsonl"], "", ALPHABET)
+        gather([folder / "dev.jsonl"], [folder / "dev.jsonl"], "", RULES)
 
 
 def test_lexicon_lines_are_read_back(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_missing_programs_name_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.parametrize(("alphabet", "message"), [(" abc|", "end of a word"), (" abc", "cannot spell")])
 def test_alphabets_that_do_not_fit(folder: Path, alphabet: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        make(LanguageModelSpec(), alphabet, [folder / "train.jsonl"], [], folder / "x", folder / "y")
+        make(LanguageModelSpec(), TextSpec(alphabet=alphabet), [folder / "train.jsonl"], [], folder / "x", folder / "y")
     assert not (folder / "x").exists()
 
 
@@ -162,7 +162,7 @@ def test_refusals_of_lmplz_are_passed_on(folder: Path) -> None:
 def test_verb(folder: Path) -> None:
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
-    options = ["--alphabet", ALPHABET, "--train", folder / "train.jsonl", "--exclude", folder / "dev.jsonl"]
+    options = ["--text", RULES.model_dump_json(), "--train", folder / "train.jsonl", "--exclude", folder / "dev.jsonl"]
     options += [
         "--binary",
         folder / "b",

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from thaw.canonical import file_sha256
-from thaw.config.schema import LanguageModelSpec
+from thaw.config.schema import LanguageModelSpec, TextSpec
 from thaw.errors import UserError
 from thaw.files import read_jsonl, replacing, write_text
+from thaw.text.alphabet import OutsideAlphabet
+from thaw.text.normalise import normalise
 
 TOOLS = ("lmplz", "build_binary", "query")
 SORTING_MEMORY = "512M"  # lmplz spills to disk beyond it
@@ -57,26 +59,18 @@ def sentences_of(manifest: Path) -> list[str]:
         raise UserError(f"{manifest}: a row lacks `text`; is it a manifest?") from error
 
 
-def fitted(sentence: str, alphabet: frozenset[str]) -> str | None:
-    """`sentence` with single spaces, as it is or in lower or upper case, whichever the alphabet spells; None: none."""
-    for form in (sentence, sentence.lower(), sentence.upper()):
-        form = " ".join(form.split())
-        if alphabet.issuperset(form):
-            return form
-    return None
-
-
-def read_extra(path: Path, alphabet: str) -> tuple[list[str], int]:
-    """Sentences of a text file, one a line, that the alphabet can spell, and how many it cannot; empty lines pass."""
-    letters = frozenset(alphabet)
+def read_extra(path: Path, rules: TextSpec) -> tuple[list[str], int]:
+    """Sentences of a text file, one a line, by the rules of the transcripts, and how many lines these reject."""
     kept, outside = [], 0
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
-                sentence = fitted(line, letters)
-                if sentence is None:
+                try:
+                    sentence = normalise(line, rules)
+                except OutsideAlphabet:
                     outside += 1
-                elif sentence:
+                    continue
+                if sentence:
                     kept.append(sentence)
     except OSError as error:
         raise UserError(f"language model's extra_text {path}: {error.strerror}") from error
@@ -85,7 +79,7 @@ def read_extra(path: Path, alphabet: str) -> tuple[list[str], int]:
     return kept, outside
 
 
-def gather(train: Iterable[Path], exclude: Iterable[Path], extra: str, alphabet: str) -> Text:
+def gather(train: Iterable[Path], exclude: Iterable[Path], extra: str, rules: TextSpec) -> Text:
     """All sentences of the training manifests and the extra text, less every one that an excluded manifest holds.
 
     Raises UserError where nothing is left.
@@ -94,7 +88,7 @@ def gather(train: Iterable[Path], exclude: Iterable[Path], extra: str, alphabet:
     candidates = [sentence for manifest in train for sentence in sentences_of(manifest)]
     outside = 0
     if extra:
-        more, outside = read_extra(Path(extra), alphabet)
+        more, outside = read_extra(Path(extra), rules)
         candidates += more
     kept = [sentence for sentence in candidates if sentence and sentence not in tested]
     if not kept:
@@ -168,7 +162,7 @@ def _call(command: list[str], stdin: str = "") -> str:
 
 def make(
     spec: LanguageModelSpec,
-    alphabet: str,
+    rules: TextSpec,
     train: Sequence[Path],
     exclude: Sequence[Path],
     binary: Path,
@@ -177,9 +171,10 @@ def make(
     """Write binary and lexicon; return the record: sizes, what was left out, perplexity on the excluded text."""
     if spec.order < 2:
         raise UserError("the language model's order is 1, but KenLM packs models of order 2 or more: raise `order`")
+    alphabet = rules.alphabet
     if SPACE in alphabet:
         raise UserError(f"the alphabet holds {SPACE!r}, which lexicons use for the end of a word: leave it out")
-    text = gather(train, exclude, spec.extra_text, alphabet)
+    text = gather(train, exclude, spec.extra_text, rules)
     vocabulary = text.vocabulary()
     foreign = [word for word in vocabulary if not set(alphabet).issuperset(word) or word in RESERVED]
     if foreign:

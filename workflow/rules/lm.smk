@@ -28,10 +28,10 @@ rule lm:
         mem_mb=16000,
     params:
         lm=lambda wildcards: PLAN.lms[wildcards.id].spec_json,
-        alphabet=lambda wildcards: PLAN.lms[wildcards.id].manifest.text.alphabet,
+        text=lambda wildcards: PLAN.lms[wildcards.id].manifest.text_json,
     message:
         "language model {wildcards.id}"
     shell:
-        "thaw lm --lm {params.lm:q} --alphabet {params.alphabet:q} --train {input.train}"
+        "thaw lm --lm {params.lm:q} --text {params.text:q} --train {input.train}"
         " --exclude {input.dev} {input.test}"
         " --binary {output.binary} --lexicon {output.lexicon} --record {output.record} 2>&1 | tee {log}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 HELP = "make a KenLM language model and its lexicon from training text, without the sentences of dev and test"
 EXAMPLE = (
-    'thaw lm --lm \'{"order":3}\' --alphabet " abcdefghijklmnopqrstuvwxyz\'" --train train.jsonl \\\n'
+    'thaw lm --lm \'{"order":3}\' --text \'{"alphabet":" abcdefghijklmnopqrstuvwxyz"}\' --train train.jsonl \\\n'
     "    --exclude dev.jsonl test.jsonl --binary lm.binary --lexicon lexicon.txt --record lm.json"
 )
 
@@ -15,7 +15,7 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--lm", default="{}", help="a LanguageModelSpec as JSON (default: %(default)s)")
-    parser.add_argument("--alphabet", required=True, help="the characters words are spelt in, the space included")
+    parser.add_argument("--text", required=True, help="a TextSpec as JSON: the alphabet, and rules for extra text")
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="manifests whose text is learnt")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose sentences are left out")
     parser.add_argument("--binary", type=Path, required=True, help="written: the KenLM trie")
@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Make the language model."""
-    from thaw.config.schema import LanguageModelSpec
+    from thaw.config.schema import LanguageModelSpec, TextSpec
     from thaw.files import write_json
     from thaw.lm import make
 
     spec = LanguageModelSpec.model_validate_json(args.lm)
-    record = make(spec, args.alphabet, args.train, args.exclude, args.binary, args.lexicon)
+    record = make(spec, TextSpec.model_validate_json(args.text), args.train, args.exclude, args.binary, args.lexicon)
     write_json(args.record, record)
