@@ -22,7 +22,7 @@ from thaw.config.models import DeepSpeechSpec
 from thaw.config.schema import AudioSpec, TextSpec
 from thaw.errors import UserError
 from thaw.files import Reject, read_json, read_rejects, write_jsonl, write_rejects
-from thaw.manifest import Built, Shard, build, read_manifest
+from thaw.manifest import Built, Shard, build, manifest_sha256, read_manifest
 
 TEXT = TextSpec(alphabet=" abcdefghijklmnopqrstuvwxyz")
 MODEL = DeepSpeechSpec(kind="deepspeech")
@@ -290,6 +290,16 @@ def test_the_verb_and_reading_back(tmp_path: Path, shards: int) -> None:
             assert utterance.seconds == pytest.approx(0.5 + 0.1 * number)
             assert np.abs(utterance.pcm() - expected).max() <= 1
             assert utterance.pcm().dtype == np.int16
+
+
+def test_what_a_manifest_says_is_the_same_however_its_audio_is_cut(tmp_path: Path) -> None:
+    one, two = (run_verb(tmp_path / str(shards), shards) / "dev.jsonl" for shards in (1, 2))
+    assert one.read_bytes() != two.read_bytes()
+    assert manifest_sha256(one) == manifest_sha256(two)
+    for old, new in (('"text": "hallo"', '"text": "halo"'), ('"digest": "', '"digest": "0'), ("\n", "\n{}\n")):
+        assert old in one.read_text()
+        two.write_text(one.read_text().replace(old, new, 1))
+        assert manifest_sha256(two) != manifest_sha256(one)
 
 
 def test_a_manifest_is_read_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

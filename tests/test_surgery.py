@@ -161,6 +161,59 @@ def test_norms_of_frozen_layers(norm: str, moves: bool):
         surgery.check_end()
 
 
+def test_norms_of_frozen_layers_that_learn():
+    surgery = prepare(normed_model(), None, [], ["low"], FrozenSpec(norm="learn"), seed=1)
+    low = surgery.model.layer("low")
+    assert set(surgery.check_start()["trainable"]) == {
+        *(f"layers.low.norm.{name}" for name in ("weight", "bias")),
+        *(f"layers.high.{name}" for name, _ in surgery.model.layer("high").named_parameters()),
+    }
+    before = {key: tensor.clone() for key, tensor in low.state_dict().items()}
+    surgery.model.train()
+    y, _ = surgery.model(randn(2, 6, 3), torch.tensor([6, 6]))
+    y.square().sum().backward()
+    optimizer = AdamTF(surgery.trainable())
+    optimizer.step(0.1)
+    surgery.check_end(optimizer.unmoved())
+    moved = {key for key, tensor in low.state_dict().items() if not torch.equal(tensor, before[key])}
+    assert {"norm.weight", "norm.running_mean", "norm.running_var"} <= moved
+    assert not {key for key in moved if not key.startswith("norm.")}
+    with torch.no_grad():
+        low.linear.weight.add_(1.0)
+    with pytest.raises(SurgeryError, match="frozen layers changed"):
+        surgery.check_end(optimizer.unmoved())
+
+
+def test_a_reset_output_layer_keeps_the_rows_of_shared_letters():
+    given, rows = start(classes=7), {0: 0, 3: 2, 8: 6}
+    surgery = prepare(model(9), given, ["layer_6"], [], FrozenSpec(), seed=1, rows=rows)
+    assert surgery.check_start()["output_rows_kept"] == 3
+    fresh = model(9)
+    fresh.initialise(1)
+    for key in ("weight", "bias"):
+        now, drawn = (m.layer("layer_6").state_dict()[key] for m in (surgery.model, fresh))
+        for row in range(9):
+            expected = given[f"layers.layer_6.{key}"][rows[row]] if row in rows else drawn[row]
+            assert torch.equal(now[row], expected)
+    with torch.no_grad():
+        surgery.model.layer("layer_6").weight[3] += 1e-3
+    with pytest.raises(SurgeryError, match="rows to be kept differ"):
+        surgery.check_start()
+    with torch.no_grad():
+        surgery.model.layer("layer_6").weight[3] -= 1e-3
+        surgery.model.layer("layer_6").weight[3] = given["layers.layer_6.weight"][2]
+        surgery.model.layer("layer_6").weight[1] = given["layers.layer_6.weight"][1]
+    with pytest.raises(SurgeryError, match=r"start's values in rows \[1\]"):
+        surgery.check_start()
+
+
+def test_rows_of_another_width_are_refused():
+    other = build(DeepSpeechSpec(kind="deepspeech", hidden=10, context=2), 9)
+    other.initialise(1)
+    with pytest.raises(UserError, match="no rows for layers.layer_6.weight"):
+        prepare(model(), other.state_dict(), LAYERS, [], FrozenSpec(), seed=1, rows={0: 0})
+
+
 def test_dropout_rates_by_layer():
     on = prepare(model(), None, [], ["layer_1", "lstm"], FrozenSpec(), seed=1)
     off = prepare(model(), None, [], ["layer_1", "lstm"], FrozenSpec(dropout="off"), seed=1)

@@ -5,6 +5,7 @@ Every listed utterance ends in exactly one manifest row or one reject row; `buil
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from thaw.audio.listing import Clip, read_listing
 from thaw.audio.wav import SAMPLE_RATE, Pcm, check_shard, read_pcm
+from thaw.canonical import canonical_json
 from thaw.config.models import ModelSpec
 from thaw.config.schema import SPLITS, TextSpec
 from thaw.errors import UserError
@@ -48,6 +50,17 @@ class Utterance:
     def pcm(self) -> Pcm:
         """Its audio, (samples,) int16 at 16 kHz, read-only through a memory map; UserError for a broken shard."""
         return read_pcm(self.wav, self.offset_samples, self.samples)
+
+
+PLACE = ("audio_filepath", "offset", "offset_samples")  # where a clip lies; all other keys say what it is
+
+
+def manifest_sha256(path: Path) -> str:
+    """SHA-256 of what a manifest says, hexadecimal: the same however its audio is cut into shards, wherever it lies."""
+    total = hashlib.sha256()
+    for row in read_jsonl(path):
+        total.update(canonical_json({key: value for key, value in row.items() if key not in PLACE}).encode() + b"\n")
+    return total.hexdigest()
 
 
 def read_manifest(path: Path) -> list[Utterance]:

@@ -6,6 +6,7 @@ live under the id, so that an edit makes new files and leaves the old ones, and 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from thaw.canonical import canonical_json, digest
+from thaw.config.layers import named_layers
 from thaw.config.load import semantic
 from thaw.config.models import ModelSpec
 from thaw.config.run import TRAIN_VERSION, RunRecipe
@@ -33,7 +35,7 @@ from thaw.config.sources import Source, SyntheticSource, UnionSource
 CORPUS_VERSION = 1
 AUDIO_VERSION = 1
 MANIFEST_VERSION = 1
-LM_VERSION = 1
+LM_VERSION = 2
 CHECKPOINT_VERSION = 1
 DECODE_VERSION = 1
 
@@ -47,8 +49,8 @@ class Corpus:
 
     @cached_property
     def source_json(self) -> str:
-        """Canonical JSON of the source, for `thaw fetch --source`."""
-        return canonical_json(semantic(self.spec.source))
+        """Canonical JSON of the source, for `thaw fetch --source`; how its conversion is cut into jobs is left out."""
+        return canonical_json(_uncut(semantic(self.spec.source)))
 
     @cached_property
     def source_hash(self) -> str:
@@ -65,7 +67,18 @@ class Corpus:
 
     @cached_property
     def audio_hash(self) -> str:
+        """Of the audio's files: another cut makes other files."""
         return digest([AUDIO_VERSION, self.source_hash, self.audio_json, self.shards])
+
+    @cached_property
+    def clips_hash(self) -> str:
+        """Of the clips in those files, however they are cut: the `audio_hash` of the default cut."""
+        uncut = {
+            **semantic(self.spec),
+            "source": json.loads(self.source_json),
+            "audio": semantic(self.spec.audio, "clips_per_job"),
+        }
+        return Corpus(self.name, CorpusSpec.model_validate(uncut)).audio_hash
 
     @property
     def audio_id(self) -> str:
@@ -75,6 +88,14 @@ class Corpus:
     def shards(self) -> int:
         """How many jobs convert this corpus."""
         return _shards(self.spec.source, self.spec.audio.clips_per_job)
+
+
+def _uncut(source: dict[str, Any]) -> dict[str, Any]:
+    """A source as plain JSON, without the `shards` of it and of its parts."""
+    rest = {key: value for key, value in source.items() if key != "shards"}
+    if "parts" in rest:
+        rest["parts"] = {name: _uncut(part) for name, part in rest["parts"].items()}
+    return rest
 
 
 def _shards(source: Source, clips_per_job: int) -> int:
@@ -100,16 +121,21 @@ class Manifest:
 
     @property
     def frames_json(self) -> str:
-        """The model's kind: all that its output frame rate depends on."""
-        return canonical_json({"kind": self.model.kind})
+        """The model, cut down to what its output frame rate depends on."""
+        return canonical_json(self.model.model_dump(include=set(self.model.frame_fields), exclude_defaults=True))
 
     @cached_property
     def hash(self) -> str:
-        return digest([MANIFEST_VERSION, self.corpus.audio_hash, self.text_json, self.frames_json])
+        """Of the utterances: what the identities of trainings and language models are drawn from."""
+        return self._hash(self.corpus.clips_hash)
 
     @property
     def id(self) -> str:
-        return f"{self.corpus.name}-{self.model.kind}-{self.hash}"
+        # The files say in which shard an utterance lies too, so another cut of the audio makes other files.
+        return f"{self.corpus.name}-{self.model.kind}-{self._hash(self.corpus.audio_hash)}"
+
+    def _hash(self, audio: str) -> str:
+        return digest([MANIFEST_VERSION, audio, self.text_json, self.frames_json])
 
 
 @dataclass(frozen=True)
@@ -146,6 +172,7 @@ class Run:
     treatment: str
     label: str
     seed: int
+    model: str  # its name in the config
     start: Run | Checkpoint | None = None
 
     @cached_property
@@ -302,31 +329,35 @@ def _source(spec: StudySpec, config: Config) -> Run | Checkpoint:
         seed=source.seed,
     )
     name = f"{source.corpus}-{source.model}-source-s{source.seed}"
-    return Run(name, recipe, manifest, "source", "source", source.seed)
+    return Run(name, recipe, manifest, "source", "source", source.seed, source.model)
 
 
 def _target_run(
     target: str, treatment: str, seed: int, spec: StudySpec, config: Config, source: Run | Checkpoint
 ) -> Run:
     how = config.treatments[treatment]
-    model = config.models[spec.model]
+    model_name = how.model or spec.model
+    model = config.models[model_name]
     manifest = _manifest(target, model, config)
     start = source if how.start == "source" else None
+    alphabet = config.languages[how.alphabet].alphabet if how.alphabet else manifest.text.alphabet
     recipe = RunRecipe(
         version=TRAIN_VERSION,
         model=model,
-        alphabet=config.languages[how.alphabet].alphabet if how.alphabet else manifest.text.alphabet,
+        alphabet=alphabet,
         corpora=(manifest.hash,),
         recipe=RecipeSpec.model_validate({**config.recipes[spec.recipe].model_dump(), **how.recipe}),
         seed=seed,
         start=start.hash if start else "scratch",
-        reset=how.reset,
-        freeze=how.freeze,
+        reset=named_layers(how.reset, model.layer_names),
+        freeze=named_layers(how.freeze, model.layer_names),
         frozen=how.frozen,
         optimizer_state=how.optimizer_state,
+        output_rows=how.output_rows,
+        letters={letter: other for letter, other in how.letters.items() if letter in alphabet},
     )
-    name = f"{target}-{spec.model}-{treatment}-s{seed}"
-    return Run(name, recipe, manifest, treatment, how.label or treatment, seed, start)
+    name = f"{target}-{model_name}-{treatment}-s{seed}"
+    return Run(name, recipe, manifest, treatment, how.label or treatment, seed, model_name, start)
 
 
 def _decodes(run: Run, spec: StudySpec, config: Config) -> Iterator[Decode]:

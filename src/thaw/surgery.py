@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from thaw.config.schema import FrozenSpec
 from thaw.errors import UserError
@@ -29,12 +30,14 @@ def prepare(
     freeze: Collection[str],
     frozen: FrozenSpec,
     seed: int,
+    rows: Mapping[int, int] | None = None,
 ) -> Surgery:
     """Give `model` its first weights and freeze layers; the tensors of `start` are named as in `model.state_dict()`.
 
     Every layer but those in `reset` takes its weights from `start`; a reset layer is drawn from (seed, its name) and
-    may be absent from `start` or have another shape there. Without `start` all layers are drawn. UserError names a
-    layer that does not exist or does not fit, or says that nothing is left to train.
+    may be absent from `start` or have another shape there. Without `start` all layers are drawn. `rows` maps classes
+    of a reset output layer to the start's classes whose rows they keep. UserError names a layer that does not exist or
+    does not fit, or says that nothing is left to train.
     """
     for word, names in (("reset", reset), ("freeze", freeze)):
         unknown = sorted(set(names) - set(model.layers))
@@ -47,11 +50,30 @@ def prepare(
         model.reset_layer(name, seed)
     if start is not None:
         model.load_layers(start, [name for name in model.layers if name not in fresh], "the start")
+        keep_rows(model, start, rows or {})
     for name in model.layers:
         model.layer(name).requires_grad_(name not in freeze)
+        if frozen.norm == "learn":
+            for norm in norms(model, name):
+                norm.requires_grad_(True)
     model.still = frozenset(freeze) if frozen.norm == "eval" else frozenset()
     model.train(model.training)
-    return Surgery(model, start, fresh, [name for name in model.layers if name in freeze], frozen)
+    return Surgery(model, start, fresh, [name for name in model.layers if name in freeze], frozen, rows)
+
+
+def norms(model: LayeredModel, layer: str) -> list[nn.Module]:
+    """The normalisation modules inside a layer."""
+    return [module for module in model.layer(layer).modules() if isinstance(module, _NormBase)]
+
+
+@torch.no_grad()
+def keep_rows(model: LayeredModel, start: Mapping[str, Tensor], rows: Mapping[int, int]) -> None:
+    """Give classes of the output layer the start's rows; every tensor of such a layer has one row per class."""
+    new, old = list(rows), list(rows.values())
+    for key, tensor in model.layer_state(list(model.layers)[-1]).items() if rows else ():
+        if key not in start or start[key].shape[1:] != tensor.shape[1:]:
+            raise UserError(f"the start has no rows for {key} of this model, so none can be kept; reset them all")
+        tensor[new] = start[key][old].to(tensor.device)
 
 
 class Surgery:
@@ -64,9 +86,11 @@ class Surgery:
         fresh: list[str],
         frozen_layers: list[str],
         frozen: FrozenSpec,
+        rows: Mapping[int, int] | None = None,
     ) -> None:
         self.model = model
         self.start = start
+        self.rows = rows or {}  # class of the output layer -> the start's class whose row it began from
         self.fresh = fresh  # layers drawn anew, in the model's order
         self.kept = [name for name in model.layers if name not in fresh]  # layers that began from the start's weights
         self.frozen_layers = frozen_layers
@@ -99,11 +123,15 @@ class Surgery:
                 _require(_same(state, self.start), f"layer {name} differs from the start's")
             for name in self.fresh:
                 state = self.model.layer_state(name)
+                if self.rows and name == list(self.model.layers)[-1]:
+                    self._check_rows(state, self.start)
+                    continue
                 same = [k for k, t in state.items() if k in self.start and _is_copy(t, self.start[k])]
                 _require(not same, f"reset left the start's values in {same}")
         return {
             "kept": self.kept if self.start is not None else [],
             "drawn": self.fresh,
+            **({"output_rows_kept": len(self.rows)} if self.rows else {}),
             "frozen": dict(self._frozen_digests),
             "trainable": sorted(self.trainable()),
         }
@@ -125,16 +153,44 @@ class Surgery:
         return {"frozen": digests, "without_gradient": sorted(unchanged)}
 
     def _check_trainable(self) -> None:
-        """The parameters that take gradients are exactly those of the layers that are not frozen."""
+        """The parameters that take gradients are exactly those of layers that are not frozen, and norms that learn."""
         expected = {n for n, _ in self.model.named_parameters() if n.split(".")[1] not in self.frozen_layers}
+        for name in self.frozen_layers if self.frozen.norm == "learn" else []:
+            expected.update(self._norm_tensors(name) & dict(self.model.named_parameters()).keys())
         wrong = sorted(expected ^ set(self.trainable()))
         _require(not wrong, f"frozen and trainable are mixed up: {wrong}")
 
+    def _check_rows(self, state: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> None:
+        """The rows that were to be kept equal the start's; the others are new."""
+        new, old = list(self.rows), list(self.rows.values())
+        for key, tensor in state.items():
+            _require(torch.equal(tensor[new].cpu(), start[key][old].cpu()), f"{key}: rows to be kept differ")
+            if tensor.ndim > 1:  # biases may be drawn as zeros
+                theirs = {tensors_digest([row]) for row in start[key]}
+                copies = [row for row in range(len(tensor)) if row not in self.rows]
+                copies = [row for row in copies if tensors_digest([tensor[row]]) in theirs]
+                _require(not copies, f"{key}: reset left the start's values in rows {copies}")
+
+    def _norm_tensors(self, layer: str) -> set[str]:
+        """Full names of the weights and buffers of a layer's normalisation modules."""
+        prefix = f"layers.{layer}"
+        modules = self.model.layer(layer).named_modules()
+        return {
+            f"{prefix}.{name}.{key}" if name else f"{prefix}.{key}"
+            for name, module in modules
+            if isinstance(module, _NormBase)
+            for key in module.state_dict()
+        }
+
     def _frozen_digest(self, name: str) -> str:
-        """SHA-256 of a frozen layer: its weights, and its buffers where those have to stay as well."""
-        layer = self.model.layer(name)
-        tensors = layer.state_dict() if self.frozen.norm == "eval" else dict(layer.named_parameters())
-        return tensors_digest(tensors[key] for key in sorted(tensors))
+        """SHA-256 of a frozen layer: all of it, but for what may move of its norms (statistics, or all)."""
+        state = self.model.layer_state(name)
+        if self.frozen.norm != "eval":
+            moving = self._norm_tensors(name)
+            if self.frozen.norm == "train":
+                moving -= dict(self.model.named_parameters()).keys()
+            state = {key: tensor for key, tensor in state.items() if key not in moving}
+        return tensors_digest(state[key] for key in sorted(state))
 
 
 def tensors_digest(tensors: Iterable[Tensor]) -> str:

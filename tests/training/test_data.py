@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from tests.training.conftest import ALPHABET, sentences, write_split
+from thaw.config.models import DeepSpeechSpec
+from thaw.config.schema import AugmentationSpec
 from thaw.errors import UserError
 from thaw.frontends import features
 from thaw.text import Alphabet
-from thaw.training.data import Examples, epoch_batches, read_examples
+from thaw.training.augment import Augment, at_speed
+from thaw.training.ctc import required_frames
+from thaw.training.data import Batch, Examples, epoch_batches, read_examples
 
+EVERYTHING = {"speed": [0.9, 1.1], "dither": 1e-4, "spec_augment": {}, "cutout": {"frequency": 9, "time": 30}}
 SAMPLES = sorted(int(n) for n in np.random.default_rng(1).integers(8000, 80000, 101))
 
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Examples:
     return read_examples([write_split(tmp_path, "train", sentences("train", 12))], Alphabet(ALPHABET), "deepspeech")
+
+
+def augment(epoch: int = 1, **spec: Any) -> Augment:
+    model = DeepSpeechSpec(kind="deepspeech")
+    return Augment(AugmentationSpec.model_validate(spec), model.frames, seed=1, epoch=epoch)
+
+
+def rows_of(batch: Batch) -> dict[str, bytes]:
+    """The valid features of each utterance of a batch, by id."""
+    lengths = batch.lengths.tolist()
+    return {i: row[:n].numpy().tobytes() for i, row, n in zip(batch.ids, batch.x, lengths, strict=True)}
 
 
 @pytest.mark.parametrize("order", ["bucketed", "sorted", "shuffled"])
@@ -97,6 +114,52 @@ def test_cache_keeps_to_its_budget_and_changes_no_bit(examples: Examples) -> Non
     assert 0 < sum(kept.nbytes for kept in small.cache.values()) <= 3 * one
     assert small.features(0) is small.features(0)
     assert small.features(11) is not small.features(11)
+
+
+@pytest.mark.parametrize("spec", [EVERYTHING, {"speed": [0.9, 1.1], "spec_augment": {}}], ids=["all", "no dither"])
+def test_augmentation_is_the_same_whatever_the_batch_and_whatever_came_before(
+    examples: Examples, spec: dict[str, Any]
+) -> None:
+    together = rows_of(examples.batch(range(12), augment(2, **spec)))
+    anew = Examples(examples.utterances, Alphabet(ALPHABET), "deepspeech", cache_bytes=0)
+    for indices in ([3], [11, 0], [7, 3, 5]):
+        for batch in (examples.batch(indices, augment(2, **spec)), anew.batch(indices, augment(2, **spec))):
+            for name, row in rows_of(batch).items():
+                assert row == together[name]
+    plain, first = rows_of(examples.batch(range(12))), rows_of(examples.batch(range(12), augment(1, **spec)))
+    assert all(len({plain[name], first[name], together[name]}) == 3 for name in plain)
+
+
+def test_augmentation_leaves_what_is_kept_alone(examples: Examples) -> None:
+    plain = examples.batch(range(12)).x
+    for epoch in (1, 2):
+        batch = examples.batch(range(12), augment(epoch, **EVERYTHING | {"speed": [1.0], "dither": 0.0}))
+        assert batch.x.shape == plain.shape
+        assert not torch.equal(batch.x, plain)
+        for row, length in zip(batch.x, batch.lengths, strict=True):
+            assert not row[length:].any()
+    assert torch.equal(examples.batch(range(12)).x, plain)
+    assert len(examples.cache) == 12
+
+
+def test_speeds_are_kept_apart_and_dithered_features_not_at_all(examples: Examples) -> None:
+    for epoch in range(1, 9):
+        examples.batch(range(12), augment(epoch, speed=[0.9, 1.0, 1.1]))
+    assert {factor for _, factor in examples.cache} == {0.9, 1.0, 1.1}
+    for (index, factor), kept in examples.cache.items():
+        pcm = examples.utterances[index].pcm()
+        assert np.array_equal(kept, features("deepspeech", pcm if factor == 1.0 else at_speed(pcm, factor)))
+    anew = Examples(examples.utterances, Alphabet(ALPHABET), "deepspeech")
+    anew.batch(range(12), augment(dither=1e-4))
+    assert anew.cache == {}
+
+
+def test_every_transcript_still_fits_at_every_speed(examples: Examples) -> None:
+    fast = examples.batch(range(12), augment(speed=[2.0])).lengths.tolist()
+    plain = examples.batch(range(12)).lengths.tolist()
+    needed = [required_frames(labels.tolist()) for labels in examples.labels]
+    assert all(frames >= need for frames, need in zip(fast, needed, strict=True))
+    assert any(frames < length for frames, length in zip(fast, plain, strict=True))
 
 
 def test_examples_are_ordered_by_duration_whatever_the_manifest_says(examples: Examples) -> None:

@@ -1,4 +1,4 @@
-"""Adam in TensorFlow's form against a scalar restatement and torch's; state that comes back bit for bit."""
+"""Both optimisers against scalar restatements, Adam against torch's too; state that comes back bit for bit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from thaw.training.optim import AdamTF
+from thaw.config.schema import RecipeSpec
+from thaw.training.optim import AdamTF, NovoGrad, Optimizer, optimizer_for
+
+KINDS = [AdamTF, NovoGrad]
 
 
 def gradients(steps: int, *shape: int, seed: int = 1) -> torch.Tensor:
@@ -21,7 +24,7 @@ def parameters() -> dict[str, nn.Parameter]:
     return {name: nn.Parameter(torch.randn(2, 3, generator=generator)) for name in ("a", "b")}
 
 
-def run(optimizer: AdamTF, first: int, last: int, rate: float = 1e-2) -> None:
+def run(optimizer: Optimizer, first: int, last: int, rate: float = 1e-2) -> None:
     for a, b in zip(gradients(9, 2, 3)[first:last], gradients(9, 2, 3, seed=2)[first:last], strict=True):
         optimizer.parameters[0].grad, optimizer.parameters[1].grad = a.clone(), b.clone()
         optimizer.step(rate)
@@ -54,15 +57,60 @@ def test_equals_torchs_adam_where_epsilon_does_not_matter():
         torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-6)
 
 
-def test_saved_and_restored_training_goes_on_bit_for_bit():
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_novograd_equals_the_formula_number_by_number(weight_decay: float):
+    shapes, epsilon = {"w": (2, 3), "b": (3,), "late": (2,)}, 1e-3
+    ours = {name: nn.Parameter(gradients(1, *shape, seed=4)[0]) for name, shape in shapes.items()}
+    theta = {name: p.detach().double().flatten().tolist() for name, p in ours.items()}
+    m, v = {name: [0.0] * len(values) for name, values in theta.items()}, dict.fromkeys(shapes, 0.0)
+    optimizer = NovoGrad(ours, betas=(0.9, 0.3), epsilon=epsilon, weight_decay=weight_decay)
+    for t in range(6):
+        for name, shape in shapes.items():
+            g = gradients(6, *shape, seed=5)[t] * (0.0 if name == "late" and t < 3 else 1e-2)
+            ours[name].grad = g.clone()
+            values = g.double().flatten().tolist()
+            square = sum(x * x for x in values)
+            v[name] = square if v[name] == 0.0 else 0.3 * v[name] + 0.7 * square
+            for i, x in enumerate(values):
+                m[name][i] = 0.9 * m[name][i] + x / (math.sqrt(v[name]) + epsilon) + weight_decay * theta[name][i]
+            for i in range(len(values)):
+                theta[name][i] -= 0.05 / (t + 1) * m[name][i]
+        optimizer.step(0.05 / (t + 1))
+        assert optimizer.unmoved() == (["late"] if t < 3 else [])
+    for name, shape in shapes.items():
+        np.testing.assert_allclose(ours[name].detach().numpy(), np.reshape(theta[name], shape), rtol=2e-6, atol=1e-7)
+    assert [tensor.item() for tensor in optimizer.v] == pytest.approx(list(v.values()), rel=1e-6)
+
+
+def test_novograds_second_moment_is_one_float32_number_per_tensor():
+    optimizer = NovoGrad({"p": nn.Parameter(torch.ones(4, 5, dtype=torch.bfloat16))})
+    optimizer.parameters[0].grad = torch.full((4, 5), 0.1, dtype=torch.bfloat16)
+    optimizer.step(1e-2)
+    assert (optimizer.v[0].shape, optimizer.v[0].dtype) == (torch.Size([]), torch.float32)
+    assert optimizer.parameters[0].dtype == torch.bfloat16
+
+
+def test_a_recipe_names_its_optimiser_and_all_its_numbers():
+    numbers = {"betas": (0.8, 0.5), "epsilon": 1e-6}
+    novograd = optimizer_for(RecipeSpec(epochs=1, optimizer="novograd", weight_decay=1e-3, **numbers), parameters())
+    adam = optimizer_for(RecipeSpec(epochs=1, **numbers), parameters())
+    assert isinstance(novograd, NovoGrad)
+    assert isinstance(adam, AdamTF)
+    assert novograd.weight_decay == 1e-3
+    for optimizer in (novograd, adam):
+        assert (optimizer.betas, optimizer.epsilon) == ((0.8, 0.5), 1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_and_restored_training_goes_on_bit_for_bit(kind: type[Optimizer]):
     whole = parameters()
-    run(AdamTF(whole), 0, 9)
+    run(kind(whole), 0, 9)
     halves = parameters()
-    optimizer = AdamTF(halves)
+    optimizer = kind(halves)
     run(optimizer, 0, 4)
     state = {key: tensor.clone() for key, tensor in optimizer.state().items()}
     assert sorted(state) == ["a/m", "a/v", "b/m", "b/v", "step"]
-    resumed = AdamTF(halves)
+    resumed = kind(halves)
     resumed.restore(state)
     run(resumed, 4, 9)
     assert all(torch.equal(whole[name], halves[name]) for name in whole)
@@ -74,6 +122,8 @@ def test_restore_wants_the_same_parameters():
         AdamTF({"a": parameters()["a"]}).restore(state)
     with pytest.raises(RuntimeError, match="shapes differ"):
         AdamTF({"a": nn.Parameter(torch.zeros(3)), "b": parameters()["b"]}).restore(state)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        NovoGrad(parameters()).restore(state)  # another optimiser's
 
 
 def test_transferred_state_leaves_a_fresh_layer_without_bias_correction():
@@ -92,15 +142,30 @@ def test_transferred_state_leaves_a_fresh_layer_without_bias_correction():
     torch.testing.assert_close((target["b"] - before).abs(), torch.full((2, 3), 3.1623e-4), rtol=2e-3, atol=0)
 
 
-def test_a_parameter_without_gradient_is_named():
-    optimizer = AdamTF(parameters())
+def test_novograds_transferred_state_lets_a_fresh_layer_begin_afresh():
+    source = NovoGrad(parameters())
+    run(source, 0, 9)
+    target = parameters()
+    before = target["b"].detach().clone()
+    optimizer = NovoGrad(target)
+    assert optimizer.transfer(source.state(), kept=["a"]) == ["a"]
+    assert torch.equal(optimizer.m[0], source.m[0])
+    assert torch.equal(optimizer.v[0], source.v[0])
+    run(optimizer, 0, 1, rate=1e-4)
+    assert (target["b"] - before).norm().item() == pytest.approx(1e-4, rel=1e-3)  # a gradient of norm 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_parameter_without_gradient_is_named(kind: type[Optimizer]):
+    optimizer = kind(parameters())
     optimizer.parameters[0].grad = torch.zeros(2, 3)
     with pytest.raises(RuntimeError, match=r"no gradient reached \['b'\]"):
         optimizer.step(1e-3)
 
 
-def test_unmoved_are_those_whose_gradient_was_always_zero():
-    optimizer = AdamTF(parameters())
+@pytest.mark.parametrize("kind", KINDS)
+def test_unmoved_are_those_whose_gradient_was_always_zero(kind: type[Optimizer]):
+    optimizer = kind(parameters())
     optimizer.parameters[0].grad, optimizer.parameters[1].grad = torch.zeros(2, 3), torch.ones(2, 3)
     optimizer.step(1e-3)
     assert optimizer.unmoved() == ["a"]

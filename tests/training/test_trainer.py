@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.conftest import ALPHABET, make_recipe, sentences, write_split
+from tests.training.conftest import ALPHABET, make_recipe, same_but_for_time, sentences, write_split
 from thaw.config.run import RunRecipe
 from thaw.config.schema import FrozenSpec
 from thaw.models import build
@@ -24,7 +26,7 @@ from thaw.text import Alphabet
 from thaw.training.ctc import ctc_loss
 from thaw.training.data import read_examples
 from thaw.training.distributed import World
-from thaw.training.optim import AdamTF
+from thaw.training.optim import NovoGrad, optimizer_for
 from thaw.training.trainer import Diverged, Moment, Progress, Trainer
 
 MakeTrainer = Callable[..., Trainer]
@@ -41,7 +43,7 @@ def make_trainer(
     examples = [read_examples([path], alphabet, "deepspeech") for path in (train, dev)]
     model = build(run.model, alphabet.classes)
     surgery = prepare(model, None, (), (), FrozenSpec(), run.seed)
-    optimizer = AdamTF(surgery.trainable(), run.recipe.adam_betas, run.recipe.adam_epsilon)
+    optimizer = optimizer_for(run.recipe, surgery.trainable())
     say = (said if said is not None else []).append
     return Trainer(run, model, surgery, optimizer, *examples, alphabet, world or World(), say)
 
@@ -108,6 +110,21 @@ def test_learning_rate_warms_up_linearly(make: MakeTrainer) -> None:
     assert make(learning_rate=0.01).learning_rate(1) == 0.01
 
 
+def test_cosine_reaches_over_all_steps_of_all_epochs(make: MakeTrainer) -> None:
+    trainer = make(learning_rate=0.01, schedule="cosine", warmup_ratio=0.25, epochs=4, batch_size=8)  # 12 steps
+    rows = run_to_end(trainer)
+    assert [row["learning_rate"] for row in rows] == [trainer.learning_rate(step) for step in (3, 6, 9, 12)]
+    assert [rows[0]["learning_rate"], trainer.learning_rate(4)] == [0.0075, 0.01]
+    assert 0 < rows[3]["learning_rate"] < 0.0005
+
+
+def test_novograd_trains(make: MakeTrainer) -> None:
+    trainer = make(optimizer="novograd", betas=(0.95, 0.25), weight_decay=1e-3, learning_rate=0.01, epochs=6)
+    rows = run_to_end(trainer)
+    assert isinstance(trainer.optimizer, NovoGrad)
+    assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
+
+
 def test_clipping_bounds_the_step_and_reports_the_norm_before(make: MakeTrainer) -> None:
     norms, largest = [], []
     for limit in (0.0, 0.5):
@@ -136,6 +153,50 @@ def test_bf16_computes_the_loss_in_fp32(make: MakeTrainer) -> None:
     assert (losses.dtype, logits.dtype) == (torch.float32, torch.bfloat16)
     torch.testing.assert_close(losses, exact, rtol=0.02, atol=0.1)
     assert run_to_end(make(precision="bf16", epochs=2))[-1]["train_loss"] < 20
+
+
+# --- augmentation ---------------------------------------------------------------------------------
+
+AUGMENTED = {
+    "augmentation": {"speed": [0.9, 1.0, 1.1], "dither": 1e-4, "spec_augment": {}, "cutout": {"mode": "v0.10"}},
+    "optimizer": "novograd",
+    "betas": (0.95, 0.25),
+    "weight_decay": 1e-3,
+    "schedule": "cosine",
+    "warmup_ratio": 0.2,
+    "epochs": 3,
+}
+
+
+def test_augmentation_changes_training_utterances_and_leaves_dev_alone(make: MakeTrainer) -> None:
+    plain, augmented = make(dropout=0.0), make(dropout=0.0, **AUGMENTED)
+    assert augmented.accumulate(range(8))[0] != plain.accumulate(range(8))[0]
+    assert augmented.evaluate_batch(range(10)) == plain.evaluate_batch(range(10))
+    first, _, _ = augmented.accumulate(range(8))
+    augmented.progress.epoch = 2
+    assert augmented.accumulate(range(8))[0] != first
+    row = run_to_end(make(**AUGMENTED))[0]
+    assert row["audio_seconds"] == pytest.approx(plain.examples.seconds(range(24)))  # as the manifest has it
+
+
+@pytest.mark.parametrize("done", [1, 4, 8])  # moments: two in the middle of an epoch, one before its last dev batch
+def test_a_training_taken_up_in_mid_epoch_ends_in_the_same_bits(make: MakeTrainer, done: int) -> None:
+    whole = make(**AUGMENTED)
+    run_to_end(whole)
+    broken = make(**AUGMENTED)
+    run = broken.run()
+    for _ in range(done):
+        next(run)
+    resumed = make(**AUGMENTED)
+    resumed.model.load_state_dict(broken.model.state_dict())
+    resumed.optimizer.restore(broken.optimizer.state())
+    resumed.progress = Progress.from_plain(json.loads(json.dumps(broken.progress.plain())))
+    rows = run_to_end(resumed)
+    assert same_but_for_time(rows, whole.progress.rows)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], tensor), name
+    for name, tensor in whole.optimizer.state().items():
+        assert torch.equal(resumed.optimizer.state()[name], tensor), name
 
 
 # --- what cannot be trained on --------------------------------------------------------------------
@@ -197,12 +258,39 @@ def test_dev_is_evaluated_whole_and_without_disturbing_the_model(make: MakeTrain
     row = trainer.progress.rows[0]
     assert row["dev_loss"] == pytest.approx(losses.mean().item(), rel=1e-5)
     assert 0.9 < row["dev_cer"] <= 1.0  # after six steps: nearly nothing is recognised
+    assert row["dev_wer"] == 1.0
+
+
+def test_error_rates_weigh_characters_and_words_not_utterances(
+    make: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make(batch_size=4)
+    texts = ["ab c", "d", "a b c d"] + [""] * 7
+    trainer.dev.utterances = [
+        replace(utterance, text=text) for utterance, text in zip(trainer.dev.utterances, texts, strict=True)
+    ]
+    heard = iter(["ab c", "c d", "a b d"] + [""] * 7)
+    monkeypatch.setattr("thaw.training.trainer.greedy", lambda logits, alphabet: next(heard))
+
+    def error_rates() -> tuple[float | None, float | None]:
+        run = trainer.evaluate()
+        try:
+            while True:
+                next(run)
+        except StopIteration as end:
+            return end.value[1:]
+
+    assert error_rates() == ((0 + 2 + 2) / (4 + 1 + 7), (0 + 1 + 1) / (2 + 1 + 4))
+    trainer.dev.utterances = [replace(utterance, text="") for utterance in trainer.dev.utterances]
+    heard = iter(["x"] * 10)
+    assert error_rates() == (None, None)
 
 
 def test_training_learns_to_read(make: MakeTrainer) -> None:
     rows = run_to_end(make(hidden=64, epochs=24, learning_rate=0.003, batch_size=4, dropout=0.0))
     assert rows[-1]["train_loss"] < 0.2 < 5 < rows[0]["train_loss"]
     assert rows[-1]["dev_cer"] < 0.05  # sentences it has not been trained on
+    assert rows[-1]["dev_cer"] <= rows[-1]["dev_wer"] < 0.4 < rows[0]["dev_wer"]
 
 
 def test_best_and_early_stop_follow_deepspeech(make: MakeTrainer) -> None:
@@ -211,7 +299,7 @@ def test_best_and_early_stop_follow_deepspeech(make: MakeTrainer) -> None:
     for dev_loss in (10.0, 9.8, 9.0, 8.6, 8.4):
         run = trainer.run()
         next(run)
-        trainer.close_epoch(dev_loss, None)
+        trainer.close_epoch(dev_loss, None, None)
         assert trainer.progress.best is not None
         seen.append((trainer.progress.best["epoch"], trainer.progress.stale, trainer.stopped_early))
     # 9.8: a new best, yet no improvement by 0.5; 9.0: one, compared with 9.8; 8.6, 8.4: new bests, no improvements
@@ -252,8 +340,11 @@ def train_as_rank(folder: Path, rank: int, size: int, port: int, results: Any) -
     said: list[str] = []
     trainer = make_trainer(folder / str(rank), world, said, epochs=2, batch_size=5)
     poison(trainer, trainer.examples.utterances[0].id)
+    statistics = torch.tensor([float(rank)])
+    trainer.model.register_buffer("statistics", statistics)  # as batch norm has them, of its own process's utterances
     rows = run_to_end(trainer)
-    results.put((rank, rows, [p.detach().tolist() for p in trainer.optimizer.parameters], said))
+    parameters = [p.detach().tolist() for p in trainer.optimizer.parameters]
+    results.put((rank, rows, parameters, statistics.tolist(), said))
     world.leave()
 
 
@@ -268,18 +359,20 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     ranks = [context.Process(target=train_as_rank, args=(tmp_path, rank, 2, port, results)) for rank in (0, 1)]
     for process in ranks:
         process.start()
-    (_, rows, parameters, said), (_, other_rows, other_parameters, _) = sorted(results.get(timeout=60) for _ in ranks)
+    leader, other = sorted(results.get(timeout=60) for _ in ranks)
+    (_, rows, parameters, statistics, said), (_, other_rows, other_parameters, other_statistics, _) = leader, other
     for process in ranks:
         process.join(30)
     alone = make_trainer(tmp_path, epochs=2, batch_size=5)
     poison(alone, alone.examples.utterances[0].id)
     expected = run_to_end(alone)
     assert parameters == other_parameters
+    assert statistics == other_statistics == [0.0]  # dev was judged with the leader's, which are those that are saved
     assert [row["dev_loss"] for row in rows] == [row["dev_loss"] for row in other_rows]
     assert any(alone.examples.utterances[0].id in line for line in said)
     for row, want in zip(rows, expected, strict=True):
         assert row["non_finite_ids"] == want["non_finite_ids"] != []
-        for key in ("train_loss", "dev_loss", "dev_cer", "gradient_norm", "utterances", "audio_seconds"):
+        for key in ("train_loss", "dev_loss", "dev_cer", "dev_wer", "gradient_norm", "utterances", "audio_seconds"):
             assert row[key] == pytest.approx(want[key], rel=1e-4), key
     for got, want in zip(parameters, alone.optimizer.parameters, strict=True):
         torch.testing.assert_close(torch.tensor(got), want.detach(), rtol=1e-4, atol=1e-5)

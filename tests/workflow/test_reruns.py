@@ -22,7 +22,10 @@ import yaml
 
 from tests.workflow.conftest import REPOSITORY, TOY, Workspace
 from tests.workflow.dry_runs import edited, listed, snakemake_here
+from thaw import layout
 from thaw.commands import why
+from thaw.config.load import load
+from thaw.plan import resolve
 
 pytestmark = pytest.mark.e2e
 
@@ -124,6 +127,7 @@ EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
         | CURVES
         | drawn("table1"),
     ),
+    # Its trainings are listed too, but only copy what they learnt: `test_audio_cut_anew_trains_nothing_again`.
     "how the source's audio is cut into jobs": (
         {"corpora": {"english": {"audio": {"clips_per_job": 12}}}},  # 3 shards instead of 2
         {f"convert shard {shard} of english" for shard in range(3)}
@@ -167,6 +171,40 @@ EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
 @pytest.mark.parametrize(("over", "expected"), EDITS.values(), ids=EDITS)
 def test_an_edit_of_the_config(finished: Workspace, tmp_path: Path, over: dict[str, Any], expected: set[str]) -> None:
     assert listed(finished, config=edited(tmp_path, over)) == Counter(expected)
+
+
+def test_audio_cut_anew_trains_nothing_again(copy: Workspace, finished: Workspace) -> None:
+    copy.edit(corpora=EDITS["how the source's audio is cut into jobs"][0]["corpora"])
+    done = copy.run()
+    assert (done.stdout + done.stderr).count("this training had finished before") == len(TRANSFERRED)
+    for run in ALL:
+        now, before = (only(workspace.root, f"runs/{run}-*") for workspace in (copy, finished))
+        assert now.name == before.name
+        assert all((now / path.name).read_bytes() == path.read_bytes() for path in before.iterdir())
+    shown, before_it = copy.shown(), finished.shown()
+    assert {name for name in shown if shown[name] != before_it[name]} == {"table1.csv"}  # it names manifests
+
+
+def test_shards_of_files_that_are_there(copy: Workspace) -> None:
+    """Nothing is fetched again. (The synthesised corpus is laid out like a Common Voice release.)"""
+    release = only(copy.root, "corpora/german-*/files")
+    config = yaml.safe_load(copy.config.read_text())
+
+    def listed_with(shards: int) -> Counter[str]:
+        source = {"kind": "commonvoice", "path": str(release), "shards": shards}
+        config["corpora"]["german"]["source"] = source
+        copy.config.write_text(yaml.safe_dump(config, allow_unicode=True))
+        plan = resolve(load([copy.config]))
+        manifest = next(one for one in plan.manifests.values() if one.corpus.name == "german")
+        target = layout.manifest(manifest, "train.jsonl")
+        jobs = listed(copy, "--", target)
+        copy.run("--", target)
+        return jobs
+
+    rest = ["convert shard 0 of german", "manifests of german-deepspeech"]
+    assert listed_with(1) == Counter(["fetch german", *rest])
+    assert listed_with(2) == Counter(["convert shard 1 of german", *rest])
+    assert listed_with(1) == Counter()
 
 
 # --- versions of the code, and how it is run ------------------------------------------------------

@@ -10,7 +10,8 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from thaw.config.schema import BeamSpec, CheckpointSpec, Config, CorpusSpec, RecipeSpec, StudySpec
+from thaw.config.layers import WORDS, named_layers
+from thaw.config.schema import BeamSpec, CheckpointSpec, Config, CorpusSpec, RecipeSpec, StudySpec, TreatmentSpec
 from thaw.config.sources import OwnSource, Source, UnionSource
 from thaw.errors import UserError
 
@@ -200,29 +201,53 @@ def _given(name: str | None) -> list[str]:
 def _treatment_checks(where: str, study: StudySpec, config: Config) -> Iterable[str]:
     layers = config.models[study.model].layer_names
     recipe = config.recipes[study.recipe].model_dump()
+    if study.source.model != study.model and config.models[study.source.model] != config.models[study.model]:
+        yield f"{where}.source.model: {study.source.model!r} is not {study.model!r}: its weights do not fit"
     for name in study.treatments:
         treatment = config.treatments[name]
-        for key, wanted in (("reset", treatment.reset), ("freeze", treatment.freeze)):
-            for layer in wanted:
-                if layer not in layers:
-                    yield (
-                        f"treatments.{name}.{key}: {study.model} (of {where}) has no layer {layer!r}; "
-                        f"{suggestion(layer, layers)}"
-                    )
+        chosen = {key: _layer_names(getattr(treatment, key), layers) for key in ("reset", "freeze")}
+        for key, found in chosen.items():
+            if isinstance(found, str):
+                yield (
+                    f"treatments.{name}.{key}: {study.model} (of {where}) has no layer {found!r}; "
+                    f"{suggestion(found, (*layers, *WORDS))}"
+                )
+        reset, freeze = ([] if isinstance(found, str) else found for found in chosen.values())
+        if both := [layer for layer in reset if layer in freeze]:
+            yield f"treatments.{name}: layers of {study.model} both reset and frozen: {', '.join(both)}"
+        if len(freeze) == len(layers):
+            yield f"treatments.{name}.freeze: all layers are frozen, nothing is left to train"
+        if treatment.output_rows == "shared" and layers[-1] not in reset:
+            yield f"treatments.{name}.output_rows: shared: reset {layers[-1]} (or output), whose rows these are"
+        if treatment.model is not None and treatment.model not in config.models:
+            allowed = suggestion(treatment.model, config.models)
+            yield f"treatments.{name}.model: {treatment.model!r} is not there; {allowed}"
         if treatment.alphabet is not None and treatment.alphabet not in config.languages:
             allowed = suggestion(treatment.alphabet, config.languages)
             yield f"treatments.{name}.alphabet: {treatment.alphabet!r} is not there; {allowed}"
         elif treatment.alphabet is not None:
             yield from _alphabet_checks(name, treatment.alphabet, study, config)
-        try:
-            RecipeSpec.model_validate({**recipe, **treatment.recipe})
-        except ValidationError as error:
-            for item in error.errors():
-                key = str(item["loc"][0])
-                allowed = suggestion(key, recipe) if item["type"] == "extra_forbidden" else item["msg"]
-                yield f"treatments.{name}.recipe.{key}: {allowed}"
-        if set(treatment.freeze) == set(layers):
-            yield f"treatments.{name}.freeze: all layers are frozen, nothing is left to train"
+        yield from _recipe_checks(name, treatment, recipe)
+
+
+def _layer_names(references: Iterable[str], layers: tuple[str, ...]) -> tuple[str, ...] | str:
+    """The layers meant, or the first reference that means none."""
+    try:
+        return named_layers(references, layers)
+    except KeyError as error:
+        return str(error.args[0])
+
+
+def _recipe_checks(name: str, treatment: TreatmentSpec, recipe: dict[str, Any]) -> Iterable[str]:
+    """What a treatment changes in its study's recipe must give a recipe."""
+    try:
+        RecipeSpec.model_validate({**recipe, **treatment.recipe})
+    except ValidationError as error:
+        for item in error.errors():
+            key = ".".join(["recipe", *map(str, item["loc"])])
+            message = item["msg"].removeprefix("Value error, ")
+            allowed = suggestion(str(item["loc"][-1]), recipe) if item["type"] == "extra_forbidden" else message
+            yield f"treatments.{name}.{key}: {allowed}"
 
 
 def _alphabet_checks(name: str, language: str, study: StudySpec, config: Config) -> Iterable[str]:

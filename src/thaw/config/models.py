@@ -6,7 +6,7 @@ Sizes are counts; a *frame* is one output step of the model, the unit CTC aligns
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +22,8 @@ class DeepSpeechSpec(Strict):
 
     Source: mozilla/DeepSpeech v0.7.4, training/deepspeech_training/train.py.
     """
+
+    frame_fields: ClassVar[tuple[str, ...]] = ("kind",)  # all that `frames` depends on
 
     kind: Literal["deepspeech"]
     hidden: Annotated[int, Field(gt=0)] = 2048
@@ -43,4 +45,79 @@ class DeepSpeechSpec(Strict):
         return 0 if samples < 512 else 1 + (samples - 512) // 320
 
 
-ModelSpec = DeepSpeechSpec  # becomes a union, discriminated by `kind`, with the second model
+class Block(NamedTuple):
+    """One block of a QuartzNet: `repeat` sub-blocks of convolution, batch norm, ReLU and dropout."""
+
+    channels: int
+    kernel: int
+    repeat: int = 1
+    stride: int = 1
+    dilation: int = 1
+    residual: bool = False
+    separable: bool = True
+
+
+# Sources: NVIDIA/NeMo v0.10.1 examples/asr/configs/quartznet15x5.yaml and quartznet5x3.yaml, and
+# examples/asr/experimental/configs for 10x5 and 5x5. The mini ones are ours: the same plan, small enough for a CPU.
+_GROUPS = ((256, 33), (256, 39), (512, 51), (512, 63), (512, 75))
+_BLOCKS: dict[str, tuple[tuple[int, int, int], ...]] = {  # channels, kernel, repeat
+    "15x5": tuple((channels, kernel, 5) for channels, kernel in _GROUPS for _ in range(3)),
+    "10x5": tuple((channels, kernel, 5) for channels, kernel in _GROUPS for _ in range(2)),
+    "5x5": tuple((channels, kernel, 5) for channels, kernel in _GROUPS),
+    "5x3": tuple((512, kernel, 3) for kernel in (63, 63, 75, 75, 75)),
+    "mini-5x2": tuple(
+        (channels, kernel, 2) for channels, kernel in ((96, 11), (96, 13), (128, 17), (128, 21), (128, 25))
+    ),
+    "mini-3x1": tuple((channels, kernel, 1) for channels, kernel in ((96, 11), (128, 17), (128, 25))),
+}
+_ENDS: dict[str, tuple[Block, Block, Block]] = {  # C1, C2, C3
+    "published": (Block(256, 33, stride=2), Block(512, 87, dilation=2), Block(1024, 1, separable=False)),
+    "mini": (Block(96, 11, stride=2), Block(128, 29, dilation=2), Block(256, 1, separable=False)),
+}
+
+
+class QuartzNetSpec(Strict):
+    """QuartzNet: time-channel separable convolutions in residual blocks, then a 1x1 convolution to the classes.
+
+    Layers: conv_1, block_1 … block_B, conv_2, conv_3, decoder. Source: the files named above. `frontend_version` says
+    whose log-mel features it reads: NeMo changed them between releases, and weights fit those they were trained on.
+    """
+
+    frame_fields: ClassVar[tuple[str, ...]] = ("kind", "frontend_version")
+
+    kind: Literal["quartznet"]
+    variant: Literal["15x5", "10x5", "5x5", "5x3", "mini-5x2", "mini-3x1"] = "15x5"
+    frontend_version: Literal["v0.10", "v1.0", "2025-07"] = "v1.0"
+
+    @property
+    def blocks(self) -> dict[str, Block]:
+        """Every layer but the decoder, by name, input side first."""
+        first, dilated, last = _ENDS["mini" if self.variant.startswith("mini") else "published"]
+        inner = [Block(*row, residual=True) for row in _BLOCKS[self.variant]]
+        named = {f"block_{number}": block for number, block in enumerate(inner, 1)}
+        return {"conv_1": first, **named, "conv_2": dilated, "conv_3": last}
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers, input side first, output layer last."""
+        return (*self.blocks, "decoder")
+
+    @property
+    def frontend(self) -> str:
+        """Name of the front end this model reads (`thaw.frontends`)."""
+        return f"nemo-{self.frontend_version}"
+
+    def frames(self, samples: int) -> int:
+        """Output frames for `samples` at 16 kHz: one feature frame per 160 samples, then a stride of two."""
+        if samples <= 256:  # the front end mirrors half a window at the ends, and has nothing to mirror below that
+            return 0
+        features = {"v0.10": -(-samples // 160), "v1.0": samples // 160 + 1, "2025-07": samples // 160}
+        return (features[self.frontend_version] - 1) // 2 + 1
+
+
+ModelSpec = Annotated[DeepSpeechSpec | QuartzNetSpec, Field(discriminator="kind")]
+
+
+def output_layer(spec: DeepSpeechSpec | QuartzNetSpec) -> str:
+    """The name of the layer whose outputs are the classes."""
+    return spec.layer_names[-1]

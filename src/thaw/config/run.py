@@ -7,7 +7,7 @@ from pydantic import field_validator
 from thaw.config.models import ModelSpec, Strict
 from thaw.config.schema import FrozenSpec, RecipeSpec
 
-TRAIN_VERSION = 1  # raise it when the meaning of training changes: every run then gets a new identity
+TRAIN_VERSION = 2  # raise it when the meaning of training changes: every run then gets a new identity
 
 
 class RunRecipe(Strict):
@@ -27,6 +27,8 @@ class RunRecipe(Strict):
     freeze: tuple[str, ...] = ()
     frozen: FrozenSpec = FrozenSpec()
     optimizer_state: str = "fresh"
+    output_rows: str = "fresh"
+    letters: dict[str, str] = {}
 
     @field_validator("reset", "freeze")
     @classmethod

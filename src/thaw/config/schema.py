@@ -72,16 +72,49 @@ class CorpusSpec(Strict):
 # --- training -------------------------------------------------------------------------------------
 
 
+class SpecAugmentSpec(Strict):
+    """Masks over whole stripes of the features (Park et al. 2019); a masked value is the utterance's mean there."""
+
+    time_masks: Annotated[int, Field(ge=0)] = 2
+    time_width: Positive = 50  # frames of the front end, at most
+    time_share: Annotated[float, Field(gt=0, le=1)] = 0.2  # of the utterance's frames, at most, for each mask
+    frequency_masks: Annotated[int, Field(ge=0)] = 2
+    frequency_width: Positive = 15  # coefficients, at most
+
+
+class CutoutSpec(Strict):
+    """Masked rectangles of the features (NeMo's SpecCutout). v0.10 swaps the two extents, as that release did."""
+
+    rectangles: Positive = 5
+    frequency: Positive = 50  # coefficients, at most
+    time: Positive = 120  # frames of the front end, at most
+    mode: Literal["fixed", "v0.10"] = "fixed"
+
+
+class AugmentationSpec(Strict):
+    """What training changes in its utterances, anew in each epoch: a function of seed, epoch and utterance."""
+
+    speed: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = ()  # one of these factors, by resampling
+    dither: Annotated[float, Field(ge=0)] = 0.0  # standard deviation of white noise, full scale is 1
+    spec_augment: SpecAugmentSpec | None = None
+    cutout: CutoutSpec | None = None
+
+
 class RecipeSpec(Strict):
     """How a model is trained. Times are in epochs, learning rates per step."""
 
     epochs: Positive
     batch_size: Positive = 24  # utterances, over all GPUs
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
-    optimizer: Literal["adam-tf"] = "adam-tf"  # Adam as TensorFlow writes it (epsilon outside the bias correction)
-    adam_betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    optimizer: Literal["adam-tf", "novograd"] = "adam-tf"  # Adam as TensorFlow has it (epsilon outside the correction)
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # novograd only
+    schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up
     warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear
+    warmup_ratio: Fraction = 0.0  # the same as a share of all steps
+    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0  # where the cosine ends
+    augmentation: AugmentationSpec = AugmentationSpec()
     max_gradient_norm: Annotated[float, Field(ge=0)] = 0.0  # 0: no clipping
     dropout: Fraction = 0.0  # at every dropout place of the model
     order: Literal["bucketed", "sorted", "shuffled"] = "bucketed"  # sorted: by duration, as DeepSpeech does
@@ -90,16 +123,29 @@ class RecipeSpec(Strict):
     early_stop_delta: Annotated[float, Field(ge=0)] = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> RecipeSpec:
+        if self.weight_decay and self.optimizer != "novograd":
+            raise ValueError(f"weight_decay: {self.optimizer} has none")
+        if self.warmup_steps and self.warmup_ratio:
+            raise ValueError("give warmup_steps or warmup_ratio, not both")
+        if self.min_learning_rate and self.schedule == "constant":
+            raise ValueError("min_learning_rate: a constant schedule has no end to fall to")
+        return self
+
 
 class FrozenSpec(Strict):
     """What the parts of a frozen layer that are not weights do."""
 
     dropout: Literal["on", "off"] = "on"  # DeepSpeech keeps it on
-    norm: Literal["eval", "train"] = "eval"  # statistics of normalisation layers
+    norm: Literal["eval", "train", "learn"] = "eval"  # normalisation: still; statistics move; weights are trained too
 
 
 class TreatmentSpec(Strict):
-    """Start + the layers it resets + the layers it freezes."""
+    """Start + the layers it resets + the layers it freezes.
+
+    Layers are named as the model names them, or by place, which fits every model: `output`, `first-N`, `last-N`.
+    """
 
     label: str = ""  # as tables print it; the treatment's name where empty
     start: Literal["scratch", "source"] = "scratch"  # source: the study's source run
@@ -109,6 +155,9 @@ class TreatmentSpec(Strict):
     optimizer_state: Literal["fresh", "transferred"] = "fresh"
     recipe: dict[str, Any] = {}  # what this treatment changes in the recipe
     alphabet: Name | None = None  # a language whose alphabet the output layer gets, instead of the corpus's own
+    output_rows: Literal["fresh", "shared"] = "fresh"  # shared: a reset output layer keeps what both alphabets have
+    letters: dict[str, str] = {}  # for `shared`: more letters that keep a row, as target's: source's
+    model: Name | None = None  # another model than the study's, from scratch
 
     @model_validator(mode="after")
     def _is_possible(self) -> TreatmentSpec:
@@ -117,6 +166,14 @@ class TreatmentSpec(Strict):
             raise ValueError(f"layers both reset and frozen: {both}")
         if self.start == "scratch" and (self.reset or self.freeze or self.optimizer_state == "transferred"):
             raise ValueError("start: scratch leaves nothing to reset, freeze or transfer")
+        if self.start != "scratch" and self.model is not None:
+            raise ValueError("model: the source's weights fit the study's model only")
+        if self.output_rows == "shared" and not self.reset:
+            raise ValueError("output_rows: shared: reset the output layer, then it keeps the rows of shared letters")
+        if wrong := [f"{new}: {old}" for new, old in self.letters.items() if len(new) != 1 or len(old) != 1]:
+            raise ValueError(f"letters: one letter each, not {', '.join(wrong)}")
+        if self.letters and self.output_rows != "shared":
+            raise ValueError("letters: they need output_rows: shared")
         return self
 
 
@@ -179,9 +236,9 @@ class ScoringSpec(Strict):
 class CheckpointSpec(Strict):
     """Released weights as a start."""
 
-    kind: Literal["deepspeech-tf"]  # a TensorFlow checkpoint of Mozilla DeepSpeech 0.7
-    path: str  # the folder, the prefix, or the released .tar.gz
-    sha256: str = ""  # of the archive
+    kind: Literal["deepspeech-tf", "nemo", "jasper"]  # DeepSpeech 0.7's (TensorFlow); a .nemo file; NeMo 0.x's pair
+    path: str  # deepspeech-tf: folder, prefix or released .tar.gz; nemo: the file; jasper: the folder of both files
+    sha256: str = ""  # of the archive or file
     language: Name  # whose alphabet its output layer has
 
 
@@ -204,7 +261,7 @@ class SourceSpec(Strict):
 class StudySpec(Strict):
     """A grid of runs: a source run, then every treatment on every target corpus with every seed."""
 
-    kind: Literal["freezing"]  # which paper's exhibits are drawn: a module of `thaw.studies`
+    kind: Literal["freezing", "crosslingual"]  # which paper's exhibits are drawn: a module of `thaw.studies`
     source: SourceSpec
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
     model: Name

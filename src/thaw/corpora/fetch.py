@@ -142,7 +142,7 @@ def _record(source: Source, listing: Listing) -> dict[str, Any]:
         listed.update(canonical_json(row).encode() + b"\n")
     return {
         "kind": source.kind,
-        "source": source.model_dump(mode="json"),
+        "source": source.model_dump(mode="json", exclude={"shards": True, "parts": {"__all__": {"shards"}}}),
         "files": len(listing.utterances),
         "bytes": sum(utterance.bytes for utterance in listing.utterances),
         "sha256": listed.hexdigest(),  # of the listing: ids, splits, sizes, speakers and texts

@@ -1,4 +1,4 @@
-"""Front ends: 16 kHz mono int16 samples in, feature frames (T, F) out. No torch here, so that any room can use them."""
+"""Front ends: 16 kHz mono samples in, feature frames (T, F) out. No torch here, so that any room can use them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.errors import UserError
-from thaw.frontends import deepspeech
+from thaw.frontends import deepspeech, nemo
+
+NAMES = ("deepspeech", *nemo.VERSIONS)
 
 
-def features(name: str, pcm: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Features (T, F) of samples (N,) at 16 kHz by the front end `name`; UserError for a name that does not exist."""
-    match name:
-        case "deepspeech":
-            return deepspeech.features(pcm)
-    raise UserError(f"there is no front end {name!r}; there is: deepspeech")
+def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features (T, F) of samples (N,) at 16 kHz by the front end `name`; UserError for a name that does not exist.
+
+    float32 samples are in units of int16, as augmentation makes them.
+    """
+    if name == "deepspeech":
+        return deepspeech.features(samples)
+    if name in nemo.VERSIONS:
+        return nemo.features(name, samples)
+    raise UserError(f"there is no front end {name!r}; there are: {', '.join(NAMES)}")
 
 
 def dimension(name: str) -> int:
     """F, the number of coefficients per frame of the front end `name`; UserError for a name that does not exist."""
-    match name:
-        case "deepspeech":
-            return deepspeech.COEFFICIENTS
-    raise UserError(f"there is no front end {name!r}; there is: deepspeech")
+    if name == "deepspeech":
+        return deepspeech.COEFFICIENTS
+    if name in nemo.VERSIONS:
+        return nemo.CHANNELS
+    raise UserError(f"there is no front end {name!r}; there are: {', '.join(NAMES)}")

@@ -24,13 +24,13 @@ FLOOR = 1e-12  # of a filter's output, before the logarithm
 PCM_SCALE = 32767  # DeepSpeech's training reader divides by this; its client divides by 32768
 
 
-def features(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
-    """MFCCs (T, 26) of mono int16 samples (N,) at 16 kHz; T = 0 if N < 512 else 1 + (N - 512) // 320.
+def features(pcm: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """MFCCs (T, 26) of mono samples (N,) at 16 kHz, in units of int16; T = 0 if N < 512 else 1 + (N - 512) // 320.
 
     The precision follows TensorFlow: samples and spectrum are rounded to float32, all between is double.
     """
-    if pcm.ndim != 1 or pcm.dtype != np.int16:
-        raise ValueError(f"samples must be int16 of shape (N,), not {pcm.dtype} of shape {pcm.shape}")
+    if pcm.ndim != 1 or pcm.dtype not in (np.int16, np.float32):
+        raise ValueError(f"samples must be int16 or float32 of shape (N,), not {pcm.dtype} of shape {pcm.shape}")
     if len(pcm) < WINDOW:
         return np.zeros((0, COEFFICIENTS), np.float32)
     samples = (pcm / np.float32(PCM_SCALE)).astype(np.float64)

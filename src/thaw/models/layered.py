@@ -144,9 +144,15 @@ class LayeredModel(nn.Module):
             for key, tensor in own.items():
                 tensor.copy_(given[key])
 
-    def forward(self, x: Tensor, lengths: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
-        """Features (B, T, F), lengths (B,) -> logits (B, T', V), lengths (B,). No noise: nothing is random."""
-        for name in self.layers:
+    def forward(
+        self, x: Tensor, lengths: Tensor, noise: Noise | None = None, done: int = 0, upto: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B, T, F), lengths (B,) -> logits (B, T', V), lengths (B,). No noise: nothing is random.
+
+        `done` layers are taken to have been computed: x is the output of the last of them. `upto` layers: the output
+        of the last of those instead of logits.
+        """
+        for name in list(self.layers)[done:upto]:
             drop = keep if noise is None else noise.drop_for(name)
             x, lengths = self.layer(name)(x, lengths, drop)
         return x, lengths

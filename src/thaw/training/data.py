@@ -1,5 +1,7 @@
 """Utterances as batches: features made once and kept, and an order of batches that is a function of (seed, epoch).
 
+Augmentation comes in with a call (`Augment`), so what is asked for without it, as dev is, cannot have any.
+
 Shapes: B batch, T frames, F features, N labels of a batch, concatenated.
 """
 
@@ -19,6 +21,8 @@ from thaw.frontends import features
 from thaw.manifest import Utterance, read_manifest
 from thaw.randomness import rng
 from thaw.text import Alphabet, OutsideAlphabet
+from thaw.training.augment import Augment
+from thaw.training.ctc import required_frames
 
 CACHE_BYTES = 4 << 30  # about 230 hours of DeepSpeech features
 JITTER = 0.1  # durations are stretched by up to this share before they are bucketed, anew in each epoch
@@ -42,7 +46,8 @@ class Batch:
 class Examples:
     """The utterances of one split, ordered by duration, then id: index 0 is the shortest.
 
-    Features are kept in memory until `cache_bytes` are used and made anew for the rest; the bits are the same.
+    Features are kept in memory until `cache_bytes` are used and made anew for the rest; the bits are the same. Each
+    speed of an utterance is kept by itself; with dither, no epoch can use what another made, so none is.
     """
 
     def __init__(
@@ -52,7 +57,7 @@ class Examples:
         self.labels = [np.asarray(_encode(alphabet, u), dtype=np.int32) for u in self.utterances]
         self.frontend = frontend
         self.free_bytes = cache_bytes
-        self.cache: dict[int, NDArray[np.float32]] = {}
+        self.cache: dict[tuple[int, float], NDArray[np.float32]] = {}  # by index and speed
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -61,23 +66,35 @@ class Examples:
         """Audio in these utterances, seconds."""
         return sum(self.utterances[i].seconds for i in indices)
 
-    def features(self, index: int) -> NDArray[np.float32]:
-        """Features (T, F) of one utterance."""
-        kept = self.cache.get(index)
+    def features(self, index: int, augment: Augment | None = None) -> NDArray[np.float32]:
+        """Features (T, F) of one utterance, at its speed and with its dither; not masked. Not to be written to."""
+        utterance, factor = self.utterances[index], 1.0
+        if augment and augment.spec.speed:
+            factor = augment.factor(utterance.id, utterance.samples, required_frames(self.labels[index].tolist()))
+        kept = None if augment and augment.spec.dither else self.cache.get((index, factor))
         if kept is not None:
             return kept
-        made = np.ascontiguousarray(features(self.frontend, self.utterances[index].pcm()), dtype=np.float32)
-        if made.nbytes <= self.free_bytes:
+        sound = augment.sound(utterance.id, utterance.pcm(), factor) if augment else utterance.pcm()
+        made = np.ascontiguousarray(features(self.frontend, sound), dtype=np.float32)
+        if made.nbytes <= self.free_bytes and not (augment and augment.spec.dither):
             self.free_bytes -= made.nbytes
-            self.cache[index] = made
+            self.cache[index, factor] = made
         return made
 
-    def batch(self, indices: Sequence[int]) -> Batch:
+    def forget(self, indices: Iterable[int]) -> None:
+        """Free what is kept of these utterances as they are."""
+        for index in indices:
+            features = self.cache.pop((index, 1.0), None)
+            self.free_bytes += 0 if features is None else features.nbytes
+
+    def batch(self, indices: Sequence[int], augment: Augment | None = None) -> Batch:
         """These utterances, in this order, as one batch."""
-        rows = [self.features(i) for i in indices]
+        rows = [self.features(i, augment) for i in indices]
         x = np.zeros((len(rows), max(len(row) for row in rows), rows[0].shape[1]), dtype=np.float32)
-        for place, row in zip(x, rows, strict=True):
+        for index, place, row in zip(indices, x, rows, strict=True):
             place[: len(row)] = row
+            if augment:
+                augment.mask(self.utterances[index].id, place[: len(row)])
         labels = [self.labels[i] for i in indices]
         return Batch(
             ids=tuple(self.utterances[i].id for i in indices),

@@ -25,10 +25,11 @@ from thaw.models.layered import LayeredModel
 from thaw.surgery import Surgery, parameter_counts, prepare
 from thaw.text import Alphabet
 from thaw.training import environment
+from thaw.training.activations import Activations, computed_once
 from thaw.training.data import Examples, read_examples
 from thaw.training.distributed import World
 from thaw.training.lock import exclusive
-from thaw.training.optim import AdamTF
+from thaw.training.optim import Optimizer, optimizer_for
 from thaw.training.recorders import Files, Lines, Recorders, Status, TensorBoard
 from thaw.training.state import Checkpoint, StateFolder, state_key
 from thaw.training.stopping import Stop
@@ -152,14 +153,21 @@ class Session:
         """The trainer at its first step, the surgery that prepared its model, and what the checks said."""
         recipe = self.recipe
         model = build(recipe.model, self.alphabet.classes)
-        surgery = prepare(model, self.start_weights(), recipe.reset, recipe.freeze, recipe.frozen, recipe.seed)
+        start, rows = self.start()
+        surgery = prepare(model, start, recipe.reset, recipe.freeze, recipe.frozen, recipe.seed, rows)
         checks: dict[str, Any] = {"start": surgery.check_start()}
         model.to(self.world.device)
-        optimizer = AdamTF(surgery.trainable(), recipe.recipe.adam_betas, recipe.recipe.adam_epsilon)
+        optimizer = optimizer_for(recipe.recipe, surgery.trainable())
         if recipe.optimizer_state == "transferred":
             checks["optimizer_transferred"] = self.transfer(optimizer, surgery)
+        done = computed_once(surgery, recipe, [examples, dev], self.world.device)
+        if done:
+            checks["computed_once"] = list(model.layers)[:done]
+            examples, dev = (
+                Activations(part, model, done, self.world.device, recipe.recipe.precision) for part in (examples, dev)
+            )
         say = self.recorders.say
-        trainer = Trainer(recipe, model, surgery, optimizer, examples, dev, self.alphabet, self.world, say)
+        trainer = Trainer(recipe, model, surgery, optimizer, examples, dev, self.alphabet, self.world, say, done)
         if not trainer.steps_per_epoch:
             raise UserError(
                 f"the training set has {len(examples)} utterances and drop_last is on, so a batch of "
@@ -167,24 +175,27 @@ class Session:
             )
         return trainer, surgery, checks
 
-    def start_weights(self) -> dict[str, Tensor] | None:
-        """The tensors that the model starts from."""
+    def start(self) -> tuple[dict[str, Tensor] | None, dict[int, int]]:
+        """The tensors that the model starts from, and which of its classes keep which row of their output layer."""
         if self.job.start is None:
-            return None
+            return None, {}
         model, meta = load_model(self.job.start)
-        output = self.recipe.model.layer_names[-1]
-        if meta["alphabet"] != self.recipe.alphabet and output not in self.recipe.reset:
+        output, alphabet = self.recipe.model.layer_names[-1], meta["alphabet"]
+        if alphabet != self.recipe.alphabet and output not in self.recipe.reset:
             raise UserError(
-                f"{self.job.start}: its alphabet is {meta['alphabet']!r}, the recipe's {self.recipe.alphabet!r}; "
+                f"{self.job.start}: its alphabet is {alphabet!r}, the recipe's {self.recipe.alphabet!r}; "
                 f"an output layer means other letters there: reset {output}"
             )
-        return model.state_dict()
+        shared = self.recipe.output_rows == "shared"
+        rows = shared_rows(self.recipe.alphabet, alphabet, self.recipe.letters) if shared else {}
+        return model.state_dict(), rows
 
-    def transfer(self, optimizer: AdamTF, surgery: Surgery) -> list[str]:
+    def transfer(self, optimizer: Optimizer, surgery: Surgery) -> list[str]:
         """Take over the start's optimiser state for the layers that keep their weights; gives the names taken."""
         assert self.job.start_optimizer is not None  # see check_start
         state, _ = load_tensors(self.job.start_optimizer)
-        shapes = {f"{name}/m": p.shape for name, p in surgery.trainable().items() if name in surgery.kept_parameters()}
+        kept = {f"{name}/{moment}" for name in surgery.kept_parameters() for moment in "mv"}
+        shapes = {name: tensor.shape for name, tensor in optimizer.state().items() if name in kept}
         wrong = [name for name, shape in shapes.items() if name in state and state[name].shape != shape]
         if "step" not in state or wrong:
             raise UserError(
@@ -343,6 +354,19 @@ class Session:
                 "earlier_environments": self.earlier_environments,
             },
         )
+
+
+def shared_rows(alphabet: str, source: str, letters: Mapping[str, str]) -> dict[int, int]:
+    """Class -> the source's class, for every letter that both alphabets have or `letters` maps, and for the blank.
+
+    UserError where `letters` names a letter that the source has not.
+    """
+    wanted = {letter: letters.get(letter, letter) for letter in alphabet}
+    lacking = sorted(other for letter, other in wanted.items() if letter in letters and other not in source)
+    if lacking:
+        raise UserError(f"letters: the start's alphabet {source!r} has no {', '.join(map(repr, lacking))}")
+    found = {alphabet.index(new): source.index(old) for new, old in wanted.items() if old in source}
+    return {**found, len(alphabet): len(source)}
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@
       FAILED_PERMANENT         why another start would fail as well
       result/                  the finished outputs; with it, a start only copies them
 
-The key is drawn from the recipe and the contents of all input files, so that an edit of either never meets old state.
+The key is drawn from the recipe and the contents of all inputs, so that an edit of either never meets old state.
 A checkpoint names its best epoch, and the best epoch's files are written first: a crash between the two loses nothing.
 """
 
@@ -34,21 +34,25 @@ from thaw.config.load import semantic
 from thaw.config.run import RunRecipe
 from thaw.errors import UserError
 from thaw.files import read_json, replacing, write_json, write_text
+from thaw.manifest import manifest_sha256
 
 SLOTS = 2
 IDLE_STARTS = 3  # starts from one position without a step of progress before something must be wrong
 
 
 def state_key(recipe: RunRecipe, inputs: Mapping[str, Sequence[Path]]) -> str:
-    """The name of a training's state: recipe without defaults + SHA-256 of every input file, by role.
+    """The name of a training's state: recipe without defaults + SHA-256 of every input, by role.
 
-    Manifests hold a digest of each clip's samples, so audio is covered through them.
-    Raises UserError where an input file is missing.
+    Of manifests (*.jsonl) what they say counts, of other files all bytes. Manifests hold a digest of each clip's
+    samples, so audio is covered through them. Raises UserError where an input file is missing.
     """
     missing = [str(path) for paths in inputs.values() for path in paths if not path.is_file()]
     if missing:
         raise UserError(f"{', '.join(missing)}: no such file")
-    hashes = {role: [file_sha256(path) for path in paths] for role, paths in inputs.items()}
+    hashes = {
+        role: [manifest_sha256(path) if path.suffix == ".jsonl" else file_sha256(path) for path in paths]
+        for role, paths in inputs.items()
+    }
     return digest({"recipe": semantic(recipe), "inputs": hashes})
 
 

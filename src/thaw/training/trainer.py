@@ -22,13 +22,15 @@ from torch import Tensor
 from thaw.config.run import RunRecipe
 from thaw.decoding.greedy import greedy
 from thaw.models.layered import LayeredModel, Noise
-from thaw.scoring.edits import count
+from thaw.scoring.edits import Edits, count_characters, count_words
 from thaw.surgery import Surgery
 from thaw.text import Alphabet
+from thaw.training.augment import Augment
 from thaw.training.ctc import ctc_loss
 from thaw.training.data import Batch, Examples, epoch_batches
 from thaw.training.distributed import World
-from thaw.training.optim import AdamTF
+from thaw.training.optim import Optimizer
+from thaw.training.schedule import rate
 
 
 class Diverged(Exception):
@@ -87,12 +89,13 @@ class Trainer:
         run: RunRecipe,
         model: LayeredModel,
         surgery: Surgery,
-        optimizer: AdamTF,
+        optimizer: Optimizer,
         examples: Examples,
         dev: Examples,
         alphabet: Alphabet,
         world: World,
         say: Callable[[str], None],
+        done: int = 0,
     ) -> None:
         self.run_recipe = run
         self.recipe = run.recipe
@@ -104,11 +107,13 @@ class Trainer:
         self.world = world
         self.say = say
         self.rates = surgery.dropout_rates(self.recipe.dropout)
+        self.done = done  # layers whose outputs `examples` and `dev` hold, instead of features
         self.trainable = sum(p.numel() for p in optimizer.parameters)
         self.progress = Progress()
         self.best_tensors: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None  # where not yet on disk
         self.samples = [utterance.samples for utterance in examples.utterances]
         self.steps_per_epoch = len(self.batches(1))
+        self.steps = run.recipe.epochs * self.steps_per_epoch  # as many as there will be, but for an early stop
 
     def batches(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch; a function of (seed, epoch) alone."""
@@ -116,6 +121,11 @@ class Trainer:
         return epoch_batches(
             self.samples, recipe.batch_size, recipe.order, recipe.drop_last, self.run_recipe.seed, epoch
         )
+
+    def augment(self) -> Augment:
+        """What this epoch changes in the training utterances."""
+        run = self.run_recipe
+        return Augment(self.recipe.augmentation, run.model.frames, run.seed, self.progress.epoch)
 
     # --- the loop -----------------------------------------------------------------------------
 
@@ -171,7 +181,7 @@ class Trainer:
         share, bad = list(self.world.share(indices)), list[int]()
         values: list[float] = []
         while share:
-            batch = self.examples.batch(share).to(self.world.device)
+            batch = self.examples.batch(share, self.augment()).to(self.world.device)
             noise = Noise(self.rates, self.run_recipe.seed, self.progress.epoch, batch.ids)
             losses, _, _ = self.losses(batch, noise)
             values = losses.tolist()
@@ -187,7 +197,7 @@ class Trainer:
     def losses(self, batch: Batch, noise: Noise | None) -> tuple[Tensor, Tensor, Tensor]:
         """Losses (B,), logits (B, T, V) and their frames (B,). The loss is fp32 also where the model runs in bf16."""
         with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            logits, frames = self.model(batch.x, batch.lengths, noise)
+            logits, frames = self.model(batch.x, batch.lengths, noise, self.done)
         return ctc_loss(logits, frames, batch.targets, batch.target_lengths), logits, frames
 
     def whole_gradient(self, planned: int, counted: int, bad: list[str]) -> float:
@@ -207,43 +217,48 @@ class Trainer:
         return norm
 
     def learning_rate(self, step: int) -> float:
-        """The rate of the 1-based `step`: linear warm-up, then constant."""
-        return self.recipe.learning_rate * min(1.0, step / max(1, self.recipe.warmup_steps))
+        """The rate of the 1-based `step`."""
+        return rate(self.recipe, step, self.steps)
 
     # --- dev ----------------------------------------------------------------------------------
 
-    def evaluate(self) -> Generator[Moment, None, tuple[float, float | None]]:
-        """Mean loss per utterance, CER by greedy decoding (None without characters), over the whole dev split."""
+    def evaluate(self) -> Generator[Moment, None, tuple[float, float | None, float | None]]:
+        """Mean loss per utterance, CER and WER by greedy decoding, over the whole dev split.
+
+        Error rates are all edits over all characters (words, which spaces separate) of the references; None where
+        there are none.
+        """
         self.model.eval()
-        values = [0.0] * 4  # loss, utterances with a finite loss, edits, reference characters
+        follow_leader(self.model, self.world)
+        values = [0.0] * 6  # as `evaluate_batch` has them
         size = self.recipe.batch_size
         for first in range(0, len(self.dev), size):
             share = self.world.share(range(first, min(first + size, len(self.dev))))
-            part = self.world.total(self.evaluate_batch(share) if share else [0.0] * 4)
+            part = self.world.total(self.evaluate_batch(share) if share else [0.0] * 6)
             values = [a + b for a, b in zip(values, part, strict=True)]
             yield Moment.DEV
-        loss, finite, edits, characters = values
+        loss, finite, edits, characters, word_edits, words = values
         if not finite:
             raise Diverged(self.advice("no dev utterance has a finite loss"))
         if int(finite) != len(self.dev):
             self.say(f"epoch {self.progress.epoch}: {len(self.dev) - int(finite)} dev utterances have no finite loss")
-        return loss / finite, edits / characters if characters else None
+        return loss / finite, edits / characters if characters else None, word_edits / words if words else None
 
     @torch.inference_mode()
     def evaluate_batch(self, indices: Sequence[int]) -> list[float]:
-        """Summed finite losses, their number, edits, reference characters."""
+        """Summed finite losses, their number; edits and reference characters; edits and reference words."""
         batch = self.dev.batch(indices)
         losses, logits, frames = self.losses(batch.to(self.world.device), None)
         finite = [value for value in losses.tolist() if math.isfinite(value)]
         best = logits.float().cpu().numpy()
-        edits = characters = 0
+        characters, words = Edits(), Edits()
         for row, (index, length) in enumerate(zip(indices, frames.tolist(), strict=True)):
-            reference = self.dev.utterances[index].text
-            edits += count(reference, greedy(best[row, :length], self.alphabet)).errors
-            characters += len(reference)
-        return [math.fsum(finite), len(finite), edits, characters]
+            reference, hypothesis = self.dev.utterances[index].text, greedy(best[row, :length], self.alphabet)
+            characters += count_characters(reference, hypothesis)
+            words += count_words(reference, hypothesis)
+        return [math.fsum(finite), len(finite), characters.errors, characters.ref, words.errors, words.ref]
 
-    def close_epoch(self, dev_loss: float, dev_cer: float | None) -> None:
+    def close_epoch(self, dev_loss: float, dev_cer: float | None, dev_wer: float | None) -> None:
         """Write the epoch's row, keep its weights if they are the best so far, move on to the next epoch.
 
         An epoch is the best on any decrease of the dev loss; it counts as an improvement for the early stop only if
@@ -257,6 +272,7 @@ class Trainer:
                 "train_loss": sums.loss / sums.utterances,
                 "dev_loss": dev_loss,
                 "dev_cer": dev_cer,
+                "dev_wer": dev_wer,
                 "learning_rate": self.learning_rate(progress.step),
                 "gradient_norm": sums.gradient_norm / sums.steps,
                 "trainable_parameters": self.trainable,
@@ -282,7 +298,7 @@ class Trainer:
     def name_non_finite(self, bad: Sequence[int]) -> list[str]:
         """Say which utterances have no finite loss; gives their ids, of all processes."""
         utterances = [self.examples.utterances[i] for i in bad]
-        frames = [len(self.examples.features(i)) for i in bad]
+        frames = [len(self.examples.features(i, self.augment())) for i in bad]
         mine = [(u.id, f, len(u.text)) for u, f in zip(utterances, frames, strict=True)]
         everyones = self.world.gather(mine)
         names = "; ".join(f"{id_} ({frames} frames, {labels} labels)" for id_, frames, labels in everyones)
@@ -297,6 +313,18 @@ class Trainer:
             f"lower learning_rate (now {self.recipe.learning_rate:g}), add warmup_steps, or set max_gradient_norm "
             f"(now {f'{limit:g}' if limit else '0: no clipping'})"
         )
+
+
+def follow_leader(model: LayeredModel, world: World) -> None:
+    """Give the leader's buffers to every process.
+
+    Batch norm normalises with, and keeps running statistics of, a process's own share of each batch, as NVIDIA/NeMo
+    trained its models. Those that are saved are the leader's. Dev is judged with them in all processes, so that its
+    loss is that of the weights kept, and the same after a resume.
+    """
+    if world.size > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
 
 
 def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,104 @@
+"""What does augmentation cost? Time of a training step with it, as a ratio to the step without, for a small DeepSpeech.
+
+    python bench/augment.py --hidden 512
+
+The audio is noise. The first epoch is left out: features that can be kept are in memory after it. One thread, processor
+time, median of the steps that follow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from thaw.audio.wav import SAMPLE_RATE, wav_header
+from thaw.config.run import RunRecipe
+from thaw.files import write_bytes
+from thaw.manifest import Utterance
+from thaw.models import build
+from thaw.surgery import prepare
+from thaw.text import Alphabet
+from thaw.training.data import Examples
+from thaw.training.distributed import World
+from thaw.training.optim import optimizer_for
+from thaw.training.trainer import Trainer
+
+LETTERS = " abcdefghijklmnopqrstuvwxyz"
+KINDS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "masks": {"spec_augment": {}, "cutout": {"frequency": 10}},
+    "speed": {"speed": [0.9, 1.0, 1.1]},
+    "dither": {"dither": 1e-5},
+    "all": {"speed": [0.9, 1.0, 1.1], "dither": 1e-5, "spec_augment": {}, "cutout": {"frequency": 10}},
+}
+EPOCHS = 8  # by then every speed of nearly every utterance has been wanted
+
+
+def noise(folder: Path, count: int, seconds: float) -> list[Utterance]:
+    """Utterances of one length in one shard."""
+    generator, samples = np.random.default_rng(1), int(seconds * SAMPLE_RATE)
+    audio = generator.normal(0, 1000, (count, samples)).astype(np.int16).tobytes()
+    write_bytes(folder / "noise.wav", wav_header(len(audio)) + audio)
+    texts = ["".join(generator.choice(list(LETTERS), int(8 * seconds))) for _ in range(count)]
+    return [
+        Utterance(f"u{i}", folder / "noise.wav", i * samples, samples, "xx", "s", text, text, "")
+        for i, text in enumerate(texts)
+    ]
+
+
+def trainer_of(utterances: list[Utterance], hidden: int, batch: int, augmentation: dict[str, Any]) -> Trainer:
+    """A trainer that needs nothing on disk but the audio."""
+    model = {"kind": "deepspeech", "hidden": hidden}
+    recipe = {"epochs": EPOCHS, "batch_size": batch, "learning_rate": 1e-6, "augmentation": augmentation}
+    run = RunRecipe.model_validate(
+        {"version": 0, "model": model, "alphabet": LETTERS, "corpora": [], "recipe": recipe, "seed": 1}
+    )
+    alphabet = Alphabet(LETTERS)
+    network = build(run.model, alphabet.classes)
+    surgery = prepare(network, None, (), (), run.frozen, run.seed)
+    examples = Examples(utterances, alphabet, run.model.frontend)
+    optimizer = optimizer_for(run.recipe, surgery.trainable())
+    return Trainer(run, network, surgery, optimizer, examples, examples, alphabet, World(), print)
+
+
+def seconds_per_step(trainers: dict[str, Trainer]) -> dict[str, float]:
+    """Processor time of a step after the first epoch; in turns, so that other load on the machine meets all alike."""
+    taken: dict[str, list[float]] = {name: [] for name in trainers}
+    for epoch in range(1, EPOCHS + 1):
+        for name, trainer in trainers.items():
+            trainer.progress.epoch = epoch
+            for indices in trainer.batches(epoch):
+                began = time.process_time()
+                trainer.step(indices)
+                taken[name] += [time.process_time() - began] if epoch > 1 else []
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def main() -> None:
+    """Print milliseconds and ratios."""
+    parser = argparse.ArgumentParser(description="time of a training step with augmentation")
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of an utterance")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        utterances = noise(Path(folder), 3 * arguments.batch, arguments.seconds)
+        times = seconds_per_step(
+            {name: trainer_of(utterances, arguments.hidden, arguments.batch, kind) for name, kind in KINDS.items()}
+        )
+    print(f"hidden {arguments.hidden}, batch {arguments.batch} of {arguments.seconds:g} s, 1 thread")
+    print(f"{'augmentation':14}{'ms/step':>9}{'ratio':>7}")
+    for name, taken in times.items():
+        print(f"{name:14}{taken * 1000:9.1f}{taken / times['none']:7.3f}")
+
+
+if __name__ == "__main__":
+    main()

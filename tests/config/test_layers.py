@@ -1,0 +1,33 @@
+"""Layers by place mean the same in every model."""
+
+from __future__ import annotations
+
+import pytest
+
+from thaw.config.layers import named_layers
+from thaw.config.models import DeepSpeechSpec, QuartzNetSpec
+
+DEEPSPEECH = DeepSpeechSpec(kind="deepspeech").layer_names
+QUARTZNET = QuartzNetSpec(kind="quartznet", variant="mini-3x1").layer_names
+
+
+@pytest.mark.parametrize(
+    ("references", "layers", "meant"),
+    [
+        (["output"], DEEPSPEECH, ("layer_6",)),
+        (["output"], QUARTZNET, ("decoder",)),
+        (["first-2"], QUARTZNET, ("conv_1", "block_1")),
+        (["last-2", "layer_1"], DEEPSPEECH, ("layer_1", "layer_5", "layer_6")),
+        (["first-2", "layer_2", "layer_1"], DEEPSPEECH, ("layer_1", "layer_2")),
+        (["first-6"], DEEPSPEECH, DEEPSPEECH),
+        ([], DEEPSPEECH, ()),
+    ],
+)
+def test_what_is_meant(references: list[str], layers: tuple[str, ...], meant: tuple[str, ...]) -> None:
+    assert named_layers(references, layers) == meant
+
+
+@pytest.mark.parametrize("reference", ["first-7", "first-0", "last-", "layer_7", "Output", "first-1.5"])
+def test_what_means_nothing(reference: str) -> None:
+    with pytest.raises(KeyError, match=reference):
+        named_layers(["layer_1", reference], DEEPSPEECH)
