@@ -47,6 +47,10 @@ def test_the_default_config_is_valid() -> None:
         ({"recipes": {"finetune": {"weight_decay": 0.1}}}, ["recipes.finetune", "adam-tf has none"]),
         ({"recipes": {"finetune": {"warmup_steps": 1, "warmup_ratio": 0.1}}}, ["recipes.finetune", "not both"]),
         (
+            {"treatments": {"frozen-0": {"optimizer_state": "transferred", "recipe": {"optimizer": "novograd"}}}},
+            ["frozen-0.optimizer_state", "adam-tf", "novograd"],
+        ),
+        (
             {"treatments": {"frozen-0": {"recipe": {"min_learning_rate": 0.1}}}},
             ["frozen-0.recipe", "constant schedule"],
         ),
@@ -103,3 +107,4 @@ def test_includes_lie_beneath(tmp_path: Path) -> None:
     under = tmp_path / "under.yaml"
     under.write_text("a: {x: 1, y: 2}\nb: 3\n")
     assert with_includes({"include": [str(under)], "a": {"x": 9}}) == {"a": {"x": 9, "y": 2}, "b": 3}
+    assert with_includes({"include": [str(under)], "a": {"x": None}, "b": None}) == {"a": {"y": 2}}

@@ -62,7 +62,7 @@ def test_jobs_of_a_union_are_those_of_its_parts() -> None:
 
 def test_the_prompts_config_resolves_without_any_data() -> None:
     plan = resolve(load([PROMPTS]))
-    assert len(plan.runs) == 1 + 4 * 8
+    assert len(plan.runs) == (1 + 4 * 8) + (1 + 2 * 6)
     rows = {row.name: row for row in map(corpus_row, plan.manifests.values())}
     assert rows["russian"].licence == "CC BY 3.0"
     assert "synthesised" in rows["english"].licence

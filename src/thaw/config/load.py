@@ -32,12 +32,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings, `over` winning, merged key by key at every depth."""
+    """Both mappings, `over` winning, merged key by key at every depth; null takes away what lies beneath."""
     result = dict(under)
     for key, value in over.items():
         inner = result.get(key)
         both_mappings = isinstance(value, Mapping) and isinstance(inner, Mapping)
-        result[key] = merged(cast(Mapping[str, Any], inner), value) if both_mappings else value
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged(cast(Mapping[str, Any], inner), value) if both_mappings else value
     return result
 
 
@@ -228,6 +231,8 @@ def _treatment_checks(where: str, study: StudySpec, config: Config) -> Iterable[
         elif treatment.alphabet is not None:
             yield from _alphabet_checks(name, treatment.alphabet, study, config)
         yield from _recipe_checks(name, treatment, recipe)
+        if treatment.optimizer_state == "transferred":
+            yield from _transfer_checks(name, treatment, study, config)
 
 
 def _layer_names(references: Iterable[str], layers: tuple[str, ...]) -> tuple[str, ...] | str:
@@ -236,6 +241,19 @@ def _layer_names(references: Iterable[str], layers: tuple[str, ...]) -> tuple[st
         return named_layers(references, layers)
     except KeyError as error:
         return str(error.args[0])
+
+
+def _transfer_checks(name: str, treatment: TreatmentSpec, study: StudySpec, config: Config) -> Iterable[str]:
+    """An optimiser's state can be taken over only where there is one, and by the same optimiser."""
+    where = f"treatments.{name}.optimizer_state"
+    checkpoint = config.checkpoints.get(study.source.checkpoint or "")
+    if checkpoint is not None and checkpoint.kind != "deepspeech-tf":
+        yield f"{where}: a checkpoint of kind {checkpoint.kind} holds none; set fresh"
+    if study.source.recipe is not None:
+        theirs = config.recipes[study.source.recipe].optimizer
+        ours = treatment.recipe.get("optimizer", config.recipes[study.recipe].optimizer)
+        if theirs != ours:
+            yield f"{where}: the source was trained with {theirs}, this with {ours}; set fresh"
 
 
 def _recipe_checks(name: str, treatment: TreatmentSpec, recipe: dict[str, Any]) -> Iterable[str]:
