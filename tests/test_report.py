@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.exhibits.fakes import Fakes, draw_everything
+from tests.exhibits.fakes import Fakes, draw_everything, draw_together
 from thaw.commands import report as command
 from thaw.errors import UserError
 from thaw.exhibits.measures import load_seed
@@ -119,6 +119,26 @@ def test_text_is_escaped(study: tuple[Fakes, ReportSpec, str]) -> None:
 
 def test_page_is_byte_stable_for_the_same_files(study: tuple[Fakes, ReportSpec, str]) -> None:
     assert render(study[1]) == study[2]
+
+
+def test_two_studies_are_shown_in_order_with_what_they_repeat(tmp_path: Path) -> None:
+    first = Fakes(tmp_path / "1", ("scratch", "frozen-0", "frozen-1"), targets={"spanish": "Spanish"}, epochs=2)
+    treatments = ("scratch", "finetuned", "decoder-only")
+    second = Fakes(tmp_path / "2", treatments, targets={"spanish": "Spanish"}, epochs=2, kind="crosslingual")
+    made = [row for study in (first, second) for row in draw_everything(study, tmp_path / study.kind)]
+    made += draw_together([first, second], tmp_path / "all")
+    spec = first.report(made, runs=[*first.runs, *second.runs], credits={"crosslingual": "A post & its numbers"})
+    page = Page(render(spec))
+    assert page.errors == []
+    assert page.open == []
+    assert {link[1:] for link in page.links} <= set(page.ids)
+    assert {"freezing-table2", "crosslingual-table-wer", "crosslingual-figure4", "all-figure-depth"} <= set(page.ids)
+    places = [page.text.rindex(words) for words in ("Study: freezing", "Study: crosslingual", "All studies together")]
+    assert places == sorted(places)
+    assert "Repeats: A post & its numbers." in page.text
+    assert "Published (NVIDIA NeMo blog post 2020, paper scale, dev set)" in page.text
+    assert "quartznet, English → Spanish" in page.text
+    assert "Spanish, From scratch (scratch), quartznet, seed 1" in page.text  # told from the other study's
 
 
 def test_a_failed_check_stands_out(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from thaw.exhibits.samples import Sample, samples
 from thaw.exhibits.spec import CorpusRow, DecodeRow, RunRow, Scale, Speech, input_files, scale_note
 from thaw.exhibits.tables import percent, read_counts, reasons_text
 from thaw.files import read_json, write_text
+from thaw.studies import TOGETHER
 
 
 class ReportExhibit(Strict):
@@ -39,6 +40,7 @@ class ReportSpec(Strict):
     config: str
     scale: Scale
     speech: Speech
+    credits: dict[str, str] = {}  # noqa: RUF012  (pydantic copies it) by study: what it repeats
     exhibits: tuple[ReportExhibit, ...] = ()
     runs: tuple[RunRow, ...] = ()
     sources: tuple[RunRow, ...] = ()
@@ -134,10 +136,11 @@ def render(spec: ReportSpec) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"pretty": pretty, "duration": duration, "groupby_runs": _groups}
+    exhibits = [_exhibit_view(row) for row in spec.exhibits]
     runs = [_run_view(row) for row in (*spec.sources, *spec.runs)]
     return environment.get_template("report.html.j2").render(
         spec=spec,
-        exhibits=[_exhibit_view(row) for row in spec.exhibits],
+        studies=[(_heading(study), spec.credits.get(study, ""), shown) for study, shown in _by_study(exhibits).items()],
         runs=runs,
         anchors={run.row.id: f"run-{run.row.id}" for run in runs},
         corpora=[_corpus_view(row) for row in spec.corpora],
@@ -175,6 +178,18 @@ def duration(seconds: float | None) -> str:
 def _groups(columns: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
     """Headings over neighbouring columns, with how many columns each spans."""
     return [(group, len(list(members))) for group, members in groupby(columns, key=lambda column: column["group"])]
+
+
+def _by_study(exhibits: Iterable[ExhibitView]) -> dict[str, list[ExhibitView]]:
+    """Exhibits by study, in the order of the spec."""
+    found: dict[str, list[ExhibitView]] = {}
+    for exhibit in exhibits:
+        found.setdefault(exhibit.row.study, []).append(exhibit)
+    return found
+
+
+def _heading(study: str) -> str:
+    return "All studies together" if study == TOGETHER else f"Study: {study}"
 
 
 def _exhibit_view(row: ReportExhibit) -> ExhibitView:

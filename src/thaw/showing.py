@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thaw import layout
-from thaw.canonical import canonical_json
+from thaw.canonical import canonical_json, digest
 from thaw.config.load import semantic
 from thaw.config.schema import SyntheticSource
 from thaw.corpora.credits import credit
 from thaw.exhibits.spec import CorpusRow, DecodeRow, Exhibit, ExhibitSpec, RunRow, Speech, drawable
 from thaw.plan import Decode, Manifest, Plan, Run, Study
 from thaw.report import ReportExhibit, ReportSpec
+from thaw.studies import exhibits as exhibits_of
+from thaw.studies.all import together
 
 PUBLISHED = "config/published"
 
@@ -41,46 +45,59 @@ class Showing:
 
 
 def exhibits(plan: Plan) -> dict[tuple[str, str], Showing]:
-    """Every exhibit of every study, by (study, exhibit)."""
+    """Every exhibit by (study, exhibit): those of each study, then those of all studies together."""
+    studies = [study_spec(plan, study) for study in plan.studies]
+    synthetic = {
+        run.manifest.corpus.name: isinstance(run.manifest.corpus.spec.source, SyntheticSource)
+        for study in plan.studies
+        for run in study.runs
+    }
     shown = {}
-    for study in plan.studies:
-        found: dict[str, Exhibit] = importlib.import_module(f"thaw.studies.{study.spec.kind}").EXHIBITS
-        decodes = by_run(study.decodes)
-        runs, sources = (tuple(run_row(run, decodes) for run in part) for part in (study.runs, study.sources))
-        for name, exhibit in drawable(found, study.spec.targets).items():
-            shown[study.name, name] = Showing(exhibit, exhibit_spec(plan, study, name, exhibit, runs, sources))
+    for whole in (*studies, together(studies)):
+        found = exhibits_of(whole.kind)
+        for name, spec in drawable(found, whole).items():
+            exhibit = found[name]
+            more = {
+                "speech": speech(synthetic[target] for target in spec.targets),
+                "published": {file: f"{PUBLISHED}/{file}" for file in exhibit.published},
+            }
+            shown[spec.study, name] = Showing(exhibit, spec.model_copy(update=more).trimmed(exhibit.needs))
     return shown
 
 
-def exhibit_spec(
-    plan: Plan, study: Study, name: str, exhibit: Exhibit, runs: tuple[RunRow, ...], sources: tuple[RunRow, ...]
-) -> ExhibitSpec:
-    """All that one exhibit is drawn from, cut down to what it needs."""
-    spec = ExhibitSpec(
+def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
+    """All that the exhibits of one study are drawn from; each is cut down to what it needs."""
+    decodes = by_run(study.decodes)
+    source = source_label(study)
+    return ExhibitSpec(
         study=study.name,
         kind=study.spec.kind,
-        name=name,
+        name="",
         config=plan.config.name,
         scale=plan.config.scale,
-        speech=speech(study.runs),
+        speech="mixed",  # each exhibit says it of the targets that it shows
         scoring=plan.config.scoring,
         style=study.spec.style,
         baseline=study.spec.baseline,
         reference=study.spec.reference or "",
-        runs=runs,
-        sources=sources,
+        runs=tuple(run_row(run, decodes, source) for run in study.runs),
+        sources=tuple(run_row(run, decodes) for run in study.sources),
         corpora=tuple(corpus_row(manifest) for manifest in manifests((*study.sources, *study.runs))),
-        published={file: f"{PUBLISHED}/{file}" for file in exhibit.published},
     )
-    return spec.trimmed(exhibit.needs)
 
 
-def speech(runs: Iterable[Run]) -> Speech:
-    """Whether the target corpora are synthesised, recorded or both."""
-    synthetic = {isinstance(run.manifest.corpus.spec.source, SyntheticSource) for run in runs}
-    if len(synthetic) == 2:
+def source_label(study: Study) -> str:
+    """What transfer starts from: the label of a corpus, or the name of a checkpoint."""
+    source = study.source
+    return source.manifest.corpus.spec.label if isinstance(source, Run) else source.name
+
+
+def speech(synthetic: Iterable[bool]) -> Speech:
+    """Whether the target corpora are synthesised, recorded or both; one flag each."""
+    found = set(synthetic)
+    if len(found) == 2:
         return "mixed"
-    return "synthesised" if synthetic == {True} else "recorded"
+    return "synthesised" if found == {True} else "recorded"
 
 
 def manifests(runs: Iterable[Run]) -> list[Manifest]:
@@ -96,9 +113,11 @@ def by_run(decodes: Iterable[Decode]) -> dict[str, list[Decode]]:
     return found
 
 
-def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]]) -> RunRow:
-    """One run and its decodes, with the paths of their files."""
+def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]], source: str = "") -> RunRow:
+    """One run and its decodes, with the paths of their files. `source`: the label of what its study starts from."""
     corpus = run.manifest.corpus
+    recipe = run.recipe
+    layers = recipe.model.layer_names
     return RunRow(
         id=run.id,
         treatment=run.treatment,
@@ -106,10 +125,26 @@ def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]]) -> RunRow:
         target=corpus.name,
         target_label=corpus.spec.label,
         seed=run.seed,
+        model=run.model,
+        source_label=source,
+        scratch=run.start is None,
+        new_output=layers[-1] in recipe.reset,
+        frozen=len(recipe.freeze),
+        frozen_first=set(recipe.freeze) == set(layers[: len(recipe.freeze)]),
+        layers=len(layers),
+        learning_rate=recipe.recipe.learning_rate,
+        alike=alike(run),
         record=layout.run(run, "run.json"),
         metrics=layout.run(run, "metrics.jsonl"),
         decodes=tuple(decode_row(decode) for decode in decodes.get(run.id, ())),
     )
+
+
+def alike(run: Run) -> str:
+    """A hash of all that decides a run's outcome, but for its learning rate and its random seed."""
+    recipe = json.loads(run.recipe_json)
+    how = {key: value for key, value in recipe["recipe"].items() if not key.endswith("learning_rate")}
+    return digest({**recipe, "recipe": how, "seed": 0})
 
 
 def decode_row(decode: Decode) -> DecodeRow:
@@ -125,11 +160,13 @@ def decode_row(decode: Decode) -> DecodeRow:
     )
 
 
-def corpus_row(manifest: Manifest) -> CorpusRow:
+def corpus_row(manifest: Manifest, model: str = "") -> CorpusRow:
+    """One corpus as a manifest counts it. `model`: the kind of model, where that tells two rows apart."""
     spec = manifest.corpus.spec
     return CorpusRow(
         name=manifest.corpus.name,
         label=spec.label,
+        model=model,
         counts=layout.manifest(manifest, "counts.json"),
         alphabet=manifest.text.alphabet,
         source=spec.source.kind,
@@ -146,14 +183,22 @@ def report_spec(plan: Plan) -> ReportSpec:
         for (study, name), one in shown.items()
     )
     decodes = by_run(plan.decodes.values())
-    targets = {run.id: run for study in plan.studies for run in study.runs}
+    targets = {run.id: (run, source_label(study)) for study in plan.studies for run in study.runs}
     sources = {run.id: run for study in plan.studies for run in study.sources}
+    corpora = [run.manifest.corpus for run, _ in targets.values()]
+    filtered = Counter(manifest.corpus.name for manifest in plan.manifests.values())
     return ReportSpec(
         config=plan.config.name,
         scale=plan.config.scale,
-        speech=speech(targets.values()),
+        speech=speech(isinstance(corpus.spec.source, SyntheticSource) for corpus in corpora),
+        credits={
+            study.name: importlib.import_module(f"thaw.studies.{study.spec.kind}").CREDIT for study in plan.studies
+        },
         exhibits=rows,
-        runs=tuple(run_row(run, decodes) for run in targets.values()),
+        runs=tuple(run_row(run, decodes, source) for run, source in targets.values()),
         sources=tuple(run_row(run, decodes) for run in sources.values()),
-        corpora=tuple(corpus_row(manifest) for manifest in plan.manifests.values()),
+        corpora=tuple(
+            corpus_row(manifest, manifest.model.kind if filtered[manifest.corpus.name] > 1 else "")
+            for manifest in plan.manifests.values()
+        ),
     )

@@ -13,12 +13,13 @@ from typing import Any
 
 from thaw.canonical import canonical_json
 from thaw.config.schema import ScoringSpec
-from thaw.exhibits.spec import ExhibitSpec
+from thaw.exhibits.spec import ExhibitSpec, drawable
 from thaw.files import write_json, write_jsonl
 from thaw.randomness import rng
-from thaw.report import ReportSpec
+from thaw.report import ReportExhibit, ReportSpec
 from thaw.scoring.counts import UtteranceCounts, count_rows, score
 from thaw.studies import exhibits
+from thaw.studies.all import together
 
 ROOT = Path(__file__).parents[2]
 TREATMENTS = {
@@ -31,10 +32,28 @@ TREATMENTS = {
     "frozen-5": "1-5",
     "frozen-3-5": "1-3, 5",
 }
+# The second study's: what a row says of each treatment beyond its label.
+CROSSLINGUAL: dict[str, dict[str, Any]] = {
+    "scratch": {"label": "From scratch", "learning_rate": 0.01},
+    "scratch-small": {"label": "From scratch, 5x3", "model": "quartznet-small", "learning_rate": 0.01, "layers": 9},
+    "finetuned": {"label": "Fine-tuned", "learning_rate": 0.001, "alike": "a"},
+    "lr-10": {"label": "Fine-tuned, 10 times the rate", "learning_rate": 0.01, "alike": "a"},
+    "lr-3": {"label": "Fine-tuned, 3 times the rate", "learning_rate": 0.003, "alike": "a"},
+    "shared-letters": {"label": "Fine-tuned, shared letters kept", "learning_rate": 0.001, "alike": "b"},
+    "first-7": {"label": "First 7 frozen", "frozen": 7, "learning_rate": 0.001, "alike": "c"},
+    "decoder-only": {"label": "Decoder only", "frozen": 18, "learning_rate": 0.01, "alike": "d"},
+    "decoder-bn": {"label": "Decoder and norms", "frozen": 18, "learning_rate": 0.01, "alike": "e"},
+}
+SETUPS: dict[str, dict[str, Any]] = {
+    "freezing": {"model": "deepspeech", "layers": 6, "source_label": "English"},
+    "crosslingual": {"model": "quartznet", "layers": 19, "source_label": "English"},
+}
+FROZEN = {"frozen-1": 1, "frozen-2": 2, "frozen-3": 3, "frozen-4": 4, "frozen-5": 5, "frozen-3-5": 4}
 TARGETS = {"german": "German", "spanish": "Spanish"}
 DECODERS = {"greedy": "greedy", "lm": "beam + LM"}
 KINDS = {"greedy": "greedy", "lm": "beam"}
 QUALITY = dict(zip(TREATMENTS, (0.85, 0.5, 0.42, 0.36, 0.38, 0.55, 0.62, 0.45), strict=True))
+QUALITY |= dict(zip(list(CROSSLINGUAL)[1:], (0.7, 0.35, 0.6, 0.45, 0.33, 0.36, 0.8, 0.5), strict=True))
 WORDS = ["der", "mond", "geht", "auf", "&", "die", "<sterne>", "prangen", "am", "100%", "klaren", "himmel"]
 
 
@@ -44,18 +63,22 @@ class Fakes:
     def __init__(
         self,
         folder: Path,
-        treatments: Sequence[str] = tuple(TREATMENTS),
+        treatments: Sequence[str] | None = None,
         seeds: Sequence[int] = (1,),
         targets: dict[str, str] | None = None,
         utterances: int = 12,
         epochs: int = 6,
+        kind: str = "freezing",
     ) -> None:
         self.folder = folder
+        self.kind = kind
+        labels = TREATMENTS if kind == "freezing" else {name: how["label"] for name, how in CROSSLINGUAL.items()}
+        treatments = tuple(labels) if treatments is None else treatments
         self.utterances = utterances
         self.epochs = epochs
         targets = TARGETS if targets is None else targets
         self.runs = [
-            self.run(treatment, TREATMENTS[treatment], target, label, seed)
+            self.run(treatment, labels[treatment], target, label, seed)
             for target, label in targets.items()
             for treatment in treatments
             for seed in seeds
@@ -64,24 +87,30 @@ class Fakes:
         self.corpora = [self.corpus(name, label) for name, label in {"english": "English", **targets}.items()]
 
     def spec(self, name: str, **changes: Any) -> ExhibitSpec:
-        """The spec of one exhibit, cut down to its needs as the plan does it."""
-        exhibit = exhibits("freezing")[name]
+        """The spec of one exhibit, cut down to its runs and needs as the plan does it."""
+        exhibit = exhibits(self.kind)[name]
+        whole = self.whole(name, **changes)
+        files = {file: str(ROOT / "config/published" / file) for file in exhibit.published}
+        more = {"runs": exhibit.runs(whole), "published": changes.get("published", files)}
+        return whole.model_copy(update=more).trimmed(exhibit.needs)
+
+    def whole(self, name: str = "", **changes: Any) -> ExhibitSpec:
+        """The spec of the whole study."""
         fields: dict[str, Any] = {
-            "study": "freezing",
-            "kind": "freezing",
+            "study": self.kind,
+            "kind": self.kind,
             "name": name,
             "config": "mini",
             "scale": "mini",
             "speech": "synthesised",
             "scoring": {"bootstrap": 200},
             "baseline": "scratch",
-            "reference": "frozen-0",
+            "reference": "frozen-0" if self.kind == "freezing" else "finetuned",
             "runs": self.runs,
             "sources": self.sources,
             "corpora": self.corpora,
-            "published": {file: str(ROOT / "config/published" / file) for file in exhibit.published},
         }
-        return ExhibitSpec.model_validate_json(canonical_json(fields | changes)).trimmed(exhibit.needs)
+        return ExhibitSpec.model_validate_json(canonical_json(fields | changes))
 
     def report(self, exhibits_made: list[dict[str, Any]], **changes: Any) -> ReportSpec:
         """The spec of a report page on everything."""
@@ -98,7 +127,12 @@ class Fakes:
 
     def run(self, treatment: str, label: str, target: str, target_label: str, seed: int) -> dict[str, Any]:
         """Write the files of one run and its decodes; its row."""
-        name = f"{target}-deepspeech-{treatment}-s{seed}"
+        setup = SETUPS[self.kind] | CROSSLINGUAL.get(treatment, {} if self.kind == "freezing" else {"label": label})
+        setup |= {"label": label}
+        setup |= {"frozen": FROZEN[treatment]} if treatment in FROZEN else {}
+        moved = treatment != "source" and not treatment.startswith("scratch")
+        setup |= {"scratch": not moved, "new_output": moved, "frozen_first": treatment != "frozen-3-5"}
+        name = f"{target}-{setup['model']}-{treatment}-s{seed}"
         folder = self.folder / "runs" / f"{name}-ab12cd34ef"
         write_jsonl(folder / "metrics.jsonl", self._metrics(name, QUALITY.get(treatment, 0.3)))
         write_json(folder / "run.json", run_record(name, treatment, self.epochs))
@@ -106,10 +140,10 @@ class Fakes:
         return {
             "id": folder.name,
             "treatment": treatment,
-            "label": label,
             "target": target,
             "target_label": target_label,
             "seed": seed,
+            **setup,
             "record": str(folder / "run.json"),
             "metrics": str(folder / "metrics.jsonl"),
             "decodes": decodes,
@@ -121,7 +155,8 @@ class Fakes:
         for epoch in range(1, self.epochs + 1):
             train = 120 * quality * math.exp(-epoch / 5) + 8 + float(noise.normal(0, 0.5))
             dev = 110 * quality * math.exp(-epoch / 4) + 14 + 0.06 * epoch**1.6 + float(noise.normal(0, 0.8))
-            rows.append({"epoch": epoch, "step": 20 * epoch, "train_loss": train, "dev_loss": dev, "step_seconds": 0.1})
+            losses = {"train_loss": train, "dev_loss": dev, "dev_wer": min(1.0, quality * (0.6 + 2 / (1 + epoch)))}
+            rows.append({"epoch": epoch, "step": 20 * epoch, "step_seconds": 0.1, **losses})
         return rows
 
     def _decode(self, name: str, decoder: str, label: str, treatment: str) -> dict[str, Any]:
@@ -211,15 +246,32 @@ def counts_of(errors: dict[str, tuple[int, int]], reference: int = 10) -> list[U
 
 def draw_everything(fakes: Fakes, folder: Path, **changes: Any) -> list[dict[str, Any]]:
     """Draw all exhibits of a fake study into `folder`; their rows for a report."""
-    from thaw.exhibits.spec import drawable
+    names = drawable(exhibits(fakes.kind), fakes.whole(**changes))
+    return draw_specs([fakes.spec(name, **changes) for name in names], folder)
+
+
+def draw_together(studies: Sequence[Fakes], folder: Path, **changes: Any) -> list[dict[str, Any]]:
+    """The same of the exhibits over all studies."""
+    whole = together([study.whole(**changes) for study in studies])
+    found = drawable(exhibits(whole.kind), whole)
+    return draw_specs([spec.trimmed(exhibits(whole.kind)[name].needs) for name, spec in found.items()], folder)
+
+
+def report_rows(made: list[dict[str, Any]]) -> tuple[ReportExhibit, ...]:
+    """Rows of drawn exhibits as a report takes them."""
+    return tuple(ReportExhibit.model_validate_json(canonical_json(row)) for row in made)
+
+
+def draw_specs(specs: Sequence[ExhibitSpec], folder: Path) -> list[dict[str, Any]]:
+    """Draw each spec into `folder`; rows for a report."""
     from thaw.exhibits.write import write_exhibit
 
     made = []
-    targets = list(dict.fromkeys(run["target"] for run in fakes.runs))
-    for name, exhibit in drawable(exhibits("freezing"), targets).items():
-        files = [folder / f"{name}.{suffix}" for suffix in exhibit.suffixes]
-        write_exhibit(fakes.spec(name, **changes), files)
-        row = {"study": "freezing", "name": name, "title": exhibit.title, "files": [str(file) for file in files]}
+    for spec in specs:
+        exhibit = exhibits(spec.kind)[spec.name]
+        files = [folder / f"{spec.name}.{suffix}" for suffix in exhibit.suffixes]
+        write_exhibit(spec, files)
+        row = {"study": spec.study, "name": spec.name, "title": exhibit.title, "files": [str(file) for file in files]}
         made.append(row)
     return made
 
@@ -234,3 +286,13 @@ if __name__ == "__main__":
     draw_everything(three, out / "seeds-freezing")
     paper = Fakes(out / "paper", targets={"german": "German", "swiss-german": "Swiss German"}, utterances=80)
     draw_everything(paper, out / "paper-freezing", scale="paper", speech="recorded")
+    pair = {"russian": "Russian", "spanish": "Spanish"}
+    second = Fakes(out / "second", targets=pair, utterances=160, epochs=20, kind="crosslingual")
+    both = study.report([], runs=[*study.runs, *second.runs], corpora=[*study.corpora, *second.corpora[1:2]])
+    drawn = draw_everything(study, out / "freezing") + draw_everything(second, out / "crosslingual")
+    drawn += draw_together([study, second], out / "all")
+    credits = {"freezing": "The first paper", "crosslingual": "The second one"}
+    write_report(both.model_copy(update={"exhibits": report_rows(drawn), "credits": credits}), out / "both.html")
+    seeds = Fakes(out / "second-seeds", targets=pair, seeds=(1, 2), utterances=60, epochs=12, kind="crosslingual")
+    draw_everything(seeds, out / "seeds-crosslingual", scale="paper", speech="recorded")
+    draw_together([three, seeds], out / "seeds-all")

@@ -129,9 +129,9 @@ def test_metrics_of_another_shape_are_named(tmp_path: Path) -> None:
             draw(study.spec("figure2"))
 
 
-def test_a_target_too_many_is_refused(tmp_path: Path) -> None:
+def test_a_spec_without_runs_is_refused(tmp_path: Path) -> None:
     study = Fakes(tmp_path, treatments=("scratch",), targets={"german": "German"})
-    with pytest.raises(UserError, match="too few"):
+    with pytest.raises(UserError, match="exhibit figure3: its spec names no run"):
         write_exhibit(study.spec("figure3"), [tmp_path / "figure3.png"])
 
 

@@ -13,7 +13,7 @@ from tests.exhibits.fakes import Fakes
 from thaw.commands import exhibit as command
 from thaw.errors import UserError
 from thaw.exhibits.spec import ExhibitSpec, drawable, parse, scale_note
-from thaw.studies import exhibits
+from thaw.studies import KINDS, exhibits
 
 
 def test_scale_is_said_in_words() -> None:
@@ -29,7 +29,8 @@ def test_an_exhibit_depends_on_what_it_shows(fakes: Fakes) -> None:
     scores = {decode["scores"] for run in fakes.runs for decode in run["decodes"]}
     counts = {corpus["counts"] for corpus in fakes.corpora}
     read = {name: set(fakes.spec(name).files()) for name in exhibits("freezing")}
-    assert metrics <= read["figure2"]
+    assert metrics <= read["figure2"] | read["figure3"]
+    assert read["figure2"] == {run["metrics"] for run in fakes.runs if run["target"] == "german"}
     assert not scores & read["figure2"]
     assert scores <= read["table2"]
     assert not metrics & read["table2"]
@@ -45,15 +46,31 @@ def test_settings_reach_only_those_who_need_them(fakes: Fakes) -> None:
     assert fakes.spec("table2", scoring={"bootstrap": 999}) != fakes.spec("table2")
 
 
-def test_drawable_exhibits_follow_the_number_of_targets() -> None:
+def test_drawable_exhibits_follow_the_number_of_targets(tmp_path: Path) -> None:
     found = exhibits("freezing")
-    assert "figure3" not in drawable(found, ["german"])
-    assert "figure3" in drawable(found, ["german", "spanish"])
-    assert set(drawable(found, ["a", "b", "c"])) - set(drawable(found, ["a", "b"])) == {"figure-all"}
+    one, two, three = (
+        set(drawable(found, Fakes(tmp_path, ("scratch",), targets={name: name for name in names}).whole()))
+        for names in ("a", "ab", "abc")
+    )
+    assert two - one == {"figure3"}
+    assert three - two == {"figure-all"}
 
 
-def test_a_study_is_cheap_to_import() -> None:
-    code = "import sys, thaw.studies.freezing as f; f.EXHIBITS; print(*sorted(sys.modules))"
+def test_a_figure_of_one_target_does_not_see_the_others(fakes: Fakes) -> None:
+    for name, target in (("figure2", "german"), ("figure3", "spanish")):
+        assert list(fakes.spec(name).targets) == [target]
+
+
+def test_settings_of_runs_stay_out_of_exhibits_that_do_not_show_them(fakes: Fakes) -> None:
+    runs = [run | {"source_label": "British English", "model": "other"} for run in fakes.runs]
+    assert fakes.spec("figure2", runs=runs) == fakes.spec("figure2")
+    assert fakes.spec("table2", runs=runs) == fakes.spec("table2")
+    assert fakes.whole(runs=runs) != fakes.whole()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_study_is_cheap_to_import(kind: str) -> None:
+    code = f"import sys, thaw.studies.{kind} as f; f.EXHIBITS; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "matplotlib", "pandas", "numpy", "scipy", "jinja2"} & set(loaded)
 

@@ -57,7 +57,8 @@ class Hand:
 def test_cells_are_the_hand_values(tmp_path: Path) -> None:
     # 8 of 10 words wrong for each of 8 speakers, then 5, then 4: rates without any spread, so intervals of no width.
     drawn = Hand(tmp_path, {("scratch", 1): 8, ("frozen-0", 1): 5, ("frozen-1", 1): 4}).draw()
-    rates, to_baseline, to_reference = (*grid_of(drawn)["blocks"], *grid_of(drawn)["more"])
+    grid = grid_of(drawn)
+    [rates], [to_baseline, to_reference] = grid["blocks"], grid["more"]
     assert texts(rates) == [
         ["<scratch>", "80.0 [80.0, 80.0]", "32.0 [32.0, 32.0]"],
         ["<frozen-0>", "50.0 [50.0, 50.0]", "20.0 [20.0, 20.0]"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,21 +51,18 @@ class Curve:
 
 @dataclass(frozen=True)
 class CurvesFigure:
-    """Dev loss (solid) and train loss (dashed) by epoch, one target corpus: the one at `place` in the study's order."""
+    """Dev loss (solid) and train loss (dashed) by epoch: a panel for every target."""
 
     title: str
-    place: int | None  # None: a panel for every target
     order: tuple[str, ...]  # treatments whose looks are fixed
 
     def draw(self, spec: ExhibitSpec) -> dict[str, bytes]:
         """The figure as png and pdf, its data as csv."""
-        targets = list(spec.targets)
-        shown = targets if self.place is None else targets[self.place : self.place + 1]
-        if not shown:
-            raise UserError(f"exhibit {spec.name}: the study has {len(targets)} target corpora, too few for it")
+        if not spec.runs:
+            raise UserError(f"exhibit {spec.name}: its spec names no run")
         rows: list[Row] = []
         panels = {}
-        for target in shown:
+        for target in spec.targets:
             runs = [run for run in spec.runs if run.target == target]
             losses = {run.id: read_losses(run) for run in runs}
             panels[f"{self.title}: {spec.targets[target]}"] = _curves_of(runs, losses)
@@ -270,16 +267,17 @@ def _rates(axis: Axes, spec: ExhibitSpec, found: Mapping[str, Result], look: Loo
     order = list(spec.treatments)
     places = [order.index(treatment) + shift for treatment in found]
     rates = [100 * result.rate("word") for result in found.values()]
-    bounds = [_interval(result) for result in found.values()]
-    errors = [
-        [r - b[0] for r, b in zip(rates, bounds, strict=True)],
-        [b[1] - r for r, b in zip(rates, bounds, strict=True)],
-    ]
-    axis.errorbar(places, rates, yerr=errors, fmt=look.marker, color=look.colour, markersize=4, capsize=2.5,
-                  elinewidth=1.1, label=label)  # fmt: skip
+    axis.errorbar(places, rates, yerr=error_bars(found.values()), fmt=look.marker, color=look.colour,
+                  markersize=4, capsize=2.5, elinewidth=1.1, label=label)  # fmt: skip
     if spec.baseline in found:
         level = 100 * found[spec.baseline].rate("word")
         axis.axhline(level, color=look.colour, linewidth=0.8, linestyle=(0, (1, 2)))
+
+
+def error_bars(results: Iterable[Result]) -> tuple[list[float], list[float]]:
+    """How far the intervals of word error rates reach below and above them, in points, as matplotlib wants it."""
+    pairs = [(100 * result.rate("word"), _interval(result)) for result in results]
+    return [rate - bounds[0] for rate, bounds in pairs], [bounds[1] - rate for rate, bounds in pairs]
 
 
 def _interval(result: Result) -> tuple[float, float]:

@@ -117,6 +117,7 @@ _TEX = {
     "±": r"$\pm$",
     "×": r"$\times$",
     "·": r"$\cdot$",
+    "→": r"$\rightarrow$",
 }
 
 

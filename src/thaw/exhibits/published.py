@@ -22,13 +22,26 @@ class PublishedRate:
     target: str
     target_label: str
     word: float
-    char: float
-    best_epoch: int
-    curve: str  # key of its losses in the file of curves
+    char: float | None = None
+    best_epoch: int = 0  # 0: not published
+    curve: str = ""  # key of its losses in the file of curves
+    printed: str = ""  # the WER in per cent as the source prints it; "> 42" is a bound, and no rate of its own
 
-    def rate(self, level: Level) -> float:
-        """Its WER or CER."""
+    @property
+    def bound(self) -> bool:
+        """Whether the WER is only known to lie above or below the one given."""
+        return self.printed[:1] in ("<", ">")
+
+    def rate(self, level: Level) -> float | None:
+        """Its WER or CER; None where that was not published."""
         return self.word if level == "word" else self.char
+
+    def text(self, level: Level) -> str:
+        """The same in per cent as tables print it; empty where it was not published."""
+        rate = self.rate(level)
+        if rate is None:
+            return ""
+        return self.printed if self.printed and level == "word" else f"{100 * rate:.1f}"
 
 
 @dataclass(frozen=True)
@@ -57,13 +70,16 @@ def published_file(spec: ExhibitSpec, name: str) -> Path:
 
 
 def read_rates(spec: ExhibitSpec, name: str) -> list[PublishedRate]:
-    """Published WER and CER: columns treatment, label, target, target_label, wer, cer, best_epoch, curve."""
+    """Published error rates: columns treatment, label, target, target_label, wer; where known cer, best_epoch, curve,
+    printed."""
     rates = []
     for line, row in enumerate(read_table(spec, name), start=2):
         try:
             texts = (row["treatment"], row["label"], row["target"], row["target_label"])
-            numbers = (float(row["wer"]), float(row["cer"]), int(row["best_epoch"]))
-            rates.append(PublishedRate(*texts, *numbers, row["curve"]))
+            char = float(row["cer"]) if row.get("cer") else None
+            epoch = int(row.get("best_epoch") or 0)
+            more = (row.get("curve", ""), row.get("printed", ""))
+            rates.append(PublishedRate(*texts, float(row["wer"]), char, epoch, *more))
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"{spec.published[name]}:{line}: not a row of published rates ({error!r})") from error
     return rates

@@ -6,7 +6,7 @@ an edit of a colour draws figures again and leaves tables alone. Paths are relat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -19,7 +19,7 @@ from thaw.errors import UserError
 
 Scale = Literal["mini", "paper"]
 Speech = Literal["synthesised", "recorded", "mixed"]  # of the target corpora
-Need = Literal["corpora", "scores", "metrics", "style"]
+Need = Literal["corpora", "scores", "sources", "metrics", "style", "setup"]  # setup: how runs were trained (SETUP)
 
 
 Spec = TypeVar("Spec", bound=Strict)
@@ -61,9 +61,27 @@ class RunRow(Strict):
     target: str  # the corpus it was trained on
     target_label: str
     seed: int
+    model: str = ""  # its name in the config
+    source_label: str = ""  # the corpus or checkpoint that transfer starts from in its study, as tables print it
+    scratch: bool = True  # not started from the source
+    new_output: bool = False  # started from the source, with a new output layer
+    frozen: int = 0  # layers that keep the source's weights for good
+    frozen_first: bool = True  # and they are the first ones, counted from the input side
+    layers: int = 0  # layers of the model
+    learning_rate: float = 0.0
+    alike: str = ""  # runs on one target with the same value differ in learning rate and random seed alone
     record: str = ""  # run.json of `thaw train`
     metrics: str = ""  # metrics.jsonl of `thaw train`
     decodes: tuple[DecodeRow, ...] = ()
+
+
+SETUP = {
+    name: RunRow.model_fields[name].default
+    for name in (
+        *("model", "source_label", "scratch", "new_output", "frozen", "frozen_first", "layers", "learning_rate"),
+        "alike",
+    )
+}
 
 
 class CorpusRow(Strict):
@@ -71,6 +89,7 @@ class CorpusRow(Strict):
 
     name: str
     label: str
+    model: str = ""  # the kind of model that its utterances were filtered for
     counts: str  # counts.json of `thaw manifest`
     alphabet: str = ""  # the output classes, blank not included
     source: str = ""  # where it comes from: "synthetic", "commonvoice"
@@ -140,7 +159,7 @@ class ExhibitSpec(Strict):
                 "reference": self.reference if "scores" in needs else "",
                 "style": self.style if "style" in needs else {},
                 "runs": tuple(_trimmed_run(run, needs) for run in self.runs) if runs else (),
-                "sources": tuple(_trimmed_run(run, needs) for run in self.sources) if "scores" in needs else (),
+                "sources": tuple(_trimmed_run(run, needs) for run in self.sources) if "sources" in needs else (),
                 "corpora": self.corpora if "corpora" in needs else (),
             }
         )
@@ -157,6 +176,7 @@ def _trimmed_run(run: RunRow, needs: set[Need]) -> RunRow:
             "record": "",
             "metrics": run.metrics if "metrics" in needs else "",
             "decodes": decodes if "scores" in needs else (),
+            **({} if "setup" in needs else SETUP),
         }
     )
 
@@ -173,6 +193,21 @@ def input_files(runs: Iterable[RunRow], corpora: Iterable[CorpusRow], others: It
     return [file for file in files if file]
 
 
+def every_run(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+    """The runs of an exhibit that shows all of its study."""
+    return spec.runs
+
+
+def of_target(place: int) -> Callable[[ExhibitSpec], tuple[RunRow, ...]]:
+    """The runs of an exhibit that shows one target corpus alone: the one at `place` in the study's order."""
+
+    def runs(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+        shown = list(spec.targets)[place : place + 1]
+        return tuple(run for run in spec.runs if run.target in shown)
+
+    return runs
+
+
 @dataclass(frozen=True)
 class Exhibit:
     """One table or figure of a study: what it needs, what it makes, and how."""
@@ -182,9 +217,13 @@ class Exhibit:
     needs: tuple[Need, ...]
     draw: Callable[[ExhibitSpec], dict[str, bytes]]  # contents by suffix; the same spec and files give the same bytes
     published: tuple[str, ...] = ()  # names of files in config/published
-    targets: int = 1  # drawn only where a study has at least so many target corpora
+    runs: Callable[[ExhibitSpec], tuple[RunRow, ...]] = every_run  # those that it shows, of all of a study
 
 
-def drawable(exhibits: dict[str, Exhibit], targets: Sequence[str]) -> dict[str, Exhibit]:
-    """Those exhibits that a study with these target corpora has."""
-    return {name: exhibit for name, exhibit in exhibits.items() if exhibit.targets <= len(targets)}
+def drawable(exhibits: dict[str, Exhibit], study: ExhibitSpec) -> dict[str, ExhibitSpec]:
+    """The specs of those exhibits that a study has something to show in, each with the runs that it shows.
+
+    They are not trimmed yet, and bring no paths of published files.
+    """
+    shown = {name: exhibit.runs(study) for name, exhibit in exhibits.items()}
+    return {name: study.model_copy(update={"name": name, "runs": runs}) for name, runs in shown.items() if runs}

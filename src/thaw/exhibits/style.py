@@ -7,6 +7,7 @@ Figures are byte-stable: no dates, fixed salt, the fonts that come with matplotl
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from thaw.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 COLOURS = ("#000000", "#888888", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
@@ -119,3 +121,15 @@ def figure_titled(figure: Figure, title: str, note: str) -> None:
     heading.set_in_layout(True)
     place = (0.012, heading.get_position()[1])
     figure.text(*place, f"\n{note}", ha="left", va="top", fontsize=7.5, color="#444444", linespacing=2.1)
+
+
+def plain_log_axis(axis: Axis) -> None:
+    """Ticks of a logarithmic axis as plain numbers, closer together where it spans little; for when all is drawn."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = sorted(axis.get_view_interval())
+    decades = math.log10(high / low) if low > 0 else 3.0
+    between = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if decades < 1.2 else (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=between))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -6,8 +6,10 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from thaw.errors import UserError
+from thaw.exhibits.dev import DevRates, read_dev_rates
 from thaw.exhibits.grid import MINUS, NONE, Block, Cell, Column, Grid, written
 from thaw.exhibits.measures import (
     LEVELS,
@@ -32,7 +34,11 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class RatesTable:
-    """What a study says about its table of error rates. `remarks` are footnotes by treatment."""
+    """What a study says about its table of error rates. `remarks` are footnotes by treatment.
+
+    `split` is the one that the published numbers are of: where it is dev, they stand beside our greedy rates on dev,
+    which training measures, in a block of their own.
+    """
 
     title: str
     published: str  # file in config/published
@@ -40,6 +46,9 @@ class RatesTable:
     published_note: str
     published_decoder: str  # the kind of decoder they were made with; they stand beside results of that kind alone
     remarks: Mapping[str, str] = field(default_factory=dict)
+    stub: str = "Frozen layers"  # what the treatments are
+    models: bool = False  # whether rows name their model
+    split: Literal["test", "dev"] = "test"
 
     def draw(self, spec: ExhibitSpec) -> dict[str, bytes]:
         """The table as csv, md, tex and json."""
@@ -47,61 +56,91 @@ class RatesTable:
         results = load_results(spec)
         against = {base: differences(results, spec, base) for base in _bases(spec)}
         blocks = [self._results(spec, results, rates, decoder) for decoder in spec.decoders]
+        dev = read_dev_rates(spec) if self.split == "dev" else {}
+        blocks += [self._dev(spec, dev, rates)] if dev else []
         tests = [
-            _differences_block(spec, decoder, base, found, results)
+            _differences_block(spec, decoder, base, found, results, self.stub)
             for decoder in spec.decoders
             for base, found in against.items()
         ]
         # Beside our numbers only where they can be compared; in a table of their own otherwise.
         beside = [decoder for decoder in spec.decoders if self._comparable(spec, decoder)]
-        apart = () if beside else (self._published(rates),)
+        apart = () if beside or (dev and spec.comparable) else (self._published(rates),)
         grid = Grid(f"{spec.study}-{spec.name}", self.title, spec.note, tuple(blocks), apart, tuple(tests))
-        return written(grid, rates_csv(spec, results, against, rates, self.remarks, beside))
+        return written(grid, rates_csv(spec, results, dev, against, rates, self.remarks, beside))
 
     def _comparable(self, spec: ExhibitSpec, decoder: str) -> bool:
+        if self.split == "dev":
+            return False  # these are of the test split
         kinds = {decode.kind for run in spec.runs for decode in run.decodes if decode.decoder == decoder}
         return spec.comparable and kinds == {self.published_decoder}
 
     def _results(self, spec: ExhibitSpec, results: Results, rates: list[PublishedRate], decoder: str) -> Block:
         marks = self._marks(spec.treatments)
-        columns: list[Column] = []
-        cells: list[list[Cell]] = [[] for _ in spec.treatments]
+        columns, cells = self._model_column(spec)
         for target, target_label in spec.targets.items():
             for level, name in LEVELS.items():
                 columns.append(Column(f"{name} % [{level_text(spec.scoring.level)}]", target_label))
                 for row, cell in zip(cells, _rate_cells(spec, results, target, decoder, level), strict=True):
                     row.append(cell)
             if self._comparable(spec, decoder):
-                _add_published(columns, cells, spec, rates, target, target_label)
+                _add_published(columns, cells, spec, rates, target, f"{target_label}, published")
         rows = tuple(
             (Cell(label, mark=marks.get(treatment, "")), *row)
             for (treatment, label), row in zip(spec.treatments.items(), cells, strict=True)
         )
         published = [f"Published: {self.published_note}"] if self._comparable(spec, decoder) else []
         notes = (*_rate_notes(spec, results), *_source_notes(spec, decoder), *published, *self._footnotes(marks))
-        return Block(f"{self.title}: {spec.decoders[decoder]}", "Frozen layers", tuple(columns), rows, notes)
+        title = f"{self.title}: {spec.decoders[decoder]}"
+        return Block(title, self.stub, tuple(columns), rows, notes)
+
+    def _model_column(self, spec: ExhibitSpec) -> tuple[list[Column], list[list[Cell]]]:
+        """The columns and cells that a block begins with."""
+        if not self.models:
+            return [], [[] for _ in spec.treatments]
+        models = {run.treatment: run.model for run in spec.runs}
+        return [Column("Model", text=True)], [[Cell(models[treatment])] for treatment in spec.treatments]
+
+    def _dev(self, spec: ExhibitSpec, dev: DevRates, rates: list[PublishedRate]) -> Block:
+        """Greedy WER on dev after the best epoch, and beside it, where the two can be compared, the published one."""
+        columns, cells = self._model_column(spec)
+        for target, target_label in spec.targets.items():
+            columns.append(Column("WER % (epoch)", target_label))
+            found = [dev.get((target, treatment)) for treatment in spec.treatments]
+            best = min((rate.mean for rate in found if rate), default=None)
+            for row, rate in zip(cells, found, strict=True):
+                row.append(Cell(rate.text, rate.mean == best, runs=rate.runs) if rate else Cell(NONE))
+            if spec.comparable:
+                _add_published(columns, cells, spec, rates, target, f"{target_label}, published")
+        labels = spec.treatments.values()
+        rows = tuple((Cell(label), *row) for label, row in zip(labels, cells, strict=True))
+        note = (
+            "Greedy decoding of the dev set after the epoch with the lowest dev loss, whose weights are decoded above. "
+            "±: standard deviation over seeds. No intervals: training keeps no counts by utterance. "
+            "Bold: lowest of its column."
+        )
+        published = (f"Published: {self.published_note}",) if spec.comparable else ()
+        return Block("Word error rate on the dev set: greedy", self.stub, tuple(columns), rows, (note, *published))
 
     def _published(self, rates: list[PublishedRate]) -> Block:
         labels = {rate.treatment: rate.label for rate in rates}
         targets = {rate.target: rate.target_label for rate in rates}
         marks = self._marks(labels)
-        columns = tuple(Column(f"{name} %", label) for label in targets.values() for name in LEVELS.values())
+        levels = _levels(rates)
+        columns = tuple(Column(f"{LEVELS[level]} %", label) for label in targets.values() for level in levels)
         by_cell = {(rate.treatment, rate.target): rate for rate in rates}
-        best = {(t, v): min(rate.rate(v) for rate in rates if rate.target == t) for t in targets for v in LEVELS}
+        best = {(t, v): min(_known(rates, t, v), default=None) for t in targets for v in levels}
         rows = []
         for treatment, label in labels.items():
             row = [Cell(label, mark=marks.get(treatment, ""))]
             for target in targets:
-                for level in LEVELS:
+                for level in levels:
                     rate = by_cell.get((treatment, target))
-                    row.append(
-                        Cell(percent(rate.rate(level)), bold=rate.rate(level) == best[target, level])
-                        if rate
-                        else Cell(NONE)
-                    )
+                    text = rate.text(level) if rate else ""
+                    row.append(Cell(text or NONE, bold=bool(rate and text and rate.rate(level) == best[target, level])))
             rows.append(tuple(row))
         notes = (f"{self.published_note} Bold: lowest of its column.", *self._footnotes(marks))
-        return Block(self.published_title, "Frozen layers", columns, tuple(rows), notes)
+        return Block(self.published_title, self.stub, columns, tuple(rows), notes)
 
     def _marks(self, treatments: Mapping[str, str]) -> dict[str, str]:
         """A footnote letter for each treatment with a remark; equal remarks share a letter."""
@@ -135,10 +174,11 @@ def _rate_cells(spec: ExhibitSpec, results: Results, target: str, decoder: str, 
     """One column: a cell per treatment, the lowest rate bold."""
     column = [results.get((target, decoder, treatment)) for treatment in spec.treatments]
     best = min((result.rate(level) for result in column if result), default=None)
-    return [_rate_cell(result, level, best) if result else Cell(NONE) for result in column]
+    return [rate_cell(result, level, best) if result else Cell(NONE) for result in column]
 
 
-def _rate_cell(result: Result, level: Level, best: float | None) -> Cell:
+def rate_cell(result: Result, level: Level, best: float | None) -> Cell:
+    """A rate in per cent with its spread over seeds and its interval; bold where it equals `best`."""
     scores = result.pooled[level]
     text = percent(result.rate(level))
     spread = result.spread(level)
@@ -155,17 +195,28 @@ def _add_published(
     spec: ExhibitSpec,
     rates: list[PublishedRate],
     target: str,
-    target_label: str,
+    group: str,
 ) -> None:
     """The columns of published numbers beside a target that the paper has, too."""
     by_treatment = {rate.treatment: rate for rate in rates if rate.target == target}
     if not by_treatment:
         return
-    for level, name in LEVELS.items():
-        columns.append(Column(f"{name} %", f"{target_label}, published"))
+    for level in _levels(rates):
+        columns.append(Column(f"{LEVELS[level]} %", group))
         for treatment, row in zip(spec.treatments, cells, strict=True):
             rate = by_treatment.get(treatment)
-            row.append(Cell(percent(rate.rate(level)) if rate else NONE))
+            row.append(Cell((rate.text(level) if rate else "") or NONE))
+
+
+def _levels(rates: list[PublishedRate]) -> list[Level]:
+    """The measures that were published."""
+    return [level for level in LEVELS if any(rate.rate(level) is not None for rate in rates)]
+
+
+def _known(rates: list[PublishedRate], target: str, level: Level) -> list[float]:
+    """The published rates on one target, bounds left out."""
+    found = [rate.rate(level) for rate in rates if rate.target == target and not rate.bound]
+    return [rate for rate in found if rate is not None]
 
 
 def _rate_notes(spec: ExhibitSpec, results: Results) -> list[str]:
@@ -192,7 +243,9 @@ def _source_notes(spec: ExhibitSpec, decoder: str) -> list[str]:
     return notes
 
 
-def _differences_block(spec: ExhibitSpec, decoder: str, base: str, found: Differences, results: Results) -> Block:
+def _differences_block(
+    spec: ExhibitSpec, decoder: str, base: str, found: Differences, results: Results, stub: str
+) -> Block:
     label = spec.treatments[base]
     columns = tuple(Column(f"{name} (p)", target) for target in spec.targets.values() for name in LEVELS.values())
     rows = []
@@ -211,7 +264,7 @@ def _differences_block(spec: ExhibitSpec, decoder: str, base: str, found: Differ
         f"permutation test over speakers, Holm-corrected within each column; bold: p < {SIGNIFICANT}."
     )
     title = f"Difference to “{label}”: {spec.decoders[decoder]}"
-    return Block(title, "Frozen layers", columns, tuple(rows), (note,))
+    return Block(title, stub, columns, tuple(rows), (note,))
 
 
 def _difference_cell(difference: Difference | None, result: Result | None) -> Cell:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from thaw.exhibits.dev import DevRate, DevRates
 from thaw.exhibits.measures import LEVELS, Differences, Level, Result, Results
 from thaw.exhibits.published import PublishedRate
 from thaw.exhibits.spec import CorpusRow, ExhibitSpec
@@ -56,6 +57,7 @@ def points(fraction: float | None) -> float | str:
 def rates_csv(
     spec: ExhibitSpec,
     results: Results,
+    dev: DevRates,
     against: Mapping[str, Differences],
     rates: Sequence[PublishedRate],
     remarks: Mapping[str, str],
@@ -83,8 +85,12 @@ def rates_csv(
                 row = common | _edits(seed.scores, level) | tests
                 row |= {"seed": seed.run.seed, "run": seed.run.id, "decode": seed.decode.id}
                 rows.append(row | {"scores_file": seed.decode.scores, "counts_file": seed.decode.counts})
-    if not beside:
-        rows += [_published_row(rate, level, spec, remarks) for rate in rates for level in LEVELS]
+    rows += [
+        row for (target, treatment), found in dev.items() for row in _dev_rows(spec, target, treatment, found, rates)
+    ]
+    if not beside and not (dev and spec.comparable):
+        published = ((rate, level) for rate in rates for level in LEVELS if rate.rate(level) is not None)
+        rows += [_published_row(rate, level, spec, remarks) for rate, level in published]
     return as_csv(RATE_COLUMNS, rows)
 
 
@@ -126,6 +132,32 @@ def _published(rates: Sequence[PublishedRate], result: Result, level: Level) -> 
     return points(found[0].rate(level)) if found else ""
 
 
+def _dev_rows(
+    spec: ExhibitSpec, target: str, treatment: str, found: DevRate, rates: Sequence[PublishedRate]
+) -> Iterable[Row]:
+    published = [r for r in rates if (r.treatment, r.target) == (treatment, target)] if spec.comparable else []
+    for run, rate in found.by_run.items():
+        yield heading(spec) | {
+            "block": "dev",
+            "target": target,
+            "target_label": spec.targets[target],
+            "treatment": treatment,
+            "label": spec.treatments[treatment],
+            "decoder_label": "greedy, in training",
+            "measure": LEVELS["word"],
+            "seed": found.seeds[run],
+            "percent": points(rate),
+            "published_percent": points(published[0].word) if published else "",
+            "remark": _bound(published[0]) if published else "",
+            "run": run,
+        }
+
+
+def _bound(rate: PublishedRate) -> str:
+    """What a csv says of a rate that was not published as a number of its own."""
+    return f"published as {rate.text('word')}" if rate.bound else ""
+
+
 def _published_row(rate: PublishedRate, level: Level, spec: ExhibitSpec, remarks: Mapping[str, str]) -> Row:
     return {
         "scale": "paper",
@@ -138,7 +170,7 @@ def _published_row(rate: PublishedRate, level: Level, spec: ExhibitSpec, remarks
         "label": rate.label,
         "measure": LEVELS[level],
         "published_percent": points(rate.rate(level)),
-        "remark": remarks.get(rate.treatment, ""),
+        "remark": remarks.get(rate.treatment, "") or _bound(rate),
     }
 
 

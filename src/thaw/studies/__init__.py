@@ -1,4 +1,7 @@
-"""The five studies: one module each, which says what tables and figures the study has. Nothing here trains anything."""
+"""The five studies: one module each, which says what tables and figures the study has. Nothing here trains anything.
+
+`thaw.studies.all` is none of them: it has the exhibits that are drawn from the runs of every study together.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import importlib
 from thaw.errors import UserError
 from thaw.exhibits.spec import Exhibit
 
-KINDS = ("freezing",)
+TOGETHER = "all"
+KINDS = ("freezing", "crosslingual", TOGETHER)
 
 
 def exhibits(kind: str) -> dict[str, Exhibit]:

@@ -6,9 +6,12 @@ exhibit is drawn.
 
 from __future__ import annotations
 
-from thaw.exhibits.spec import Exhibit, ExhibitSpec
+from thaw.exhibits.spec import Exhibit, ExhibitSpec, RunRow, of_target
 
 PAPER = "Eberhard & Zesch 2021"
+CREDIT = (
+    "O. Eberhard and T. Zesch, Effects of Layer Freezing when Transferring DeepSpeech to New Languages, KONVENS 2021"
+)
 RATES = "freezing.csv"
 CURVES = "deepspeech-paper-curves.json"
 CORPORA = "freezing-corpora.csv"
@@ -56,22 +59,15 @@ def _table2(spec: ExhibitSpec) -> dict[str, bytes]:
     return RatesTable(title, RATES, PUBLISHED_TITLE, PUBLISHED_NOTE, "beam", REMARKS).draw(spec)
 
 
-def _curves(spec: ExhibitSpec, place: int | None) -> dict[str, bytes]:
+def _curves(spec: ExhibitSpec) -> dict[str, bytes]:
     from thaw.exhibits.figures import CurvesFigure
 
-    return CurvesFigure("Learning curves", place, TREATMENTS).draw(spec)
+    return CurvesFigure("Learning curves", TREATMENTS).draw(spec)
 
 
-def _figure2(spec: ExhibitSpec) -> dict[str, bytes]:
-    return _curves(spec, 0)
-
-
-def _figure3(spec: ExhibitSpec) -> dict[str, bytes]:
-    return _curves(spec, 1)
-
-
-def _figure_all(spec: ExhibitSpec) -> dict[str, bytes]:
-    return _curves(spec, None)
+def _many_targets(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+    """All runs, where there are more targets than the paper has figures for."""
+    return spec.runs if len(spec.targets) > 2 else ()
 
 
 def _figure_wer(spec: ExhibitSpec) -> dict[str, bytes]:
@@ -91,10 +87,14 @@ _FIGURE = ("png", "pdf", "csv")
 
 EXHIBITS: dict[str, Exhibit] = {
     "table1": Exhibit("Table 1: corpora", _TABLE, ("corpora",), _table1, (CORPORA,)),
-    "table2": Exhibit("Table 2: word and character error rates", _TABLE, ("scores",), _table2, (RATES,)),
-    "figure2": Exhibit("Figure 2: learning curves, first target", _FIGURE, ("metrics", "style"), _figure2),
-    "figure3": Exhibit("Figure 3: learning curves, second target", _FIGURE, ("metrics", "style"), _figure3, targets=2),
-    "figure-all": Exhibit("Learning curves, every target", _FIGURE, ("metrics", "style"), _figure_all, targets=3),
+    "table2": Exhibit("Table 2: word and character error rates", _TABLE, ("scores", "sources"), _table2, (RATES,)),
+    "figure2": Exhibit(
+        "Figure 2: learning curves, first target", _FIGURE, ("metrics", "style"), _curves, runs=of_target(0)
+    ),
+    "figure3": Exhibit(
+        "Figure 3: learning curves, second target", _FIGURE, ("metrics", "style"), _curves, runs=of_target(1)
+    ),
+    "figure-all": Exhibit("Learning curves, every target", _FIGURE, ("metrics", "style"), _curves, runs=_many_targets),
     "figure-wer": Exhibit("Word error rate by frozen layers", _FIGURE, ("scores",), _figure_wer),
     "figure-published": Exhibit(
         f"The paper's own learning curves ({PAPER})", _FIGURE, ("style",), _published_curves, (RATES, CURVES)
