@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +23,11 @@ from torch import Tensor
 
 from thaw.canonical import canonical_json
 from thaw.checkpoints.bundle import Bundle
+from thaw.checkpoints.imported import Imported
 from thaw.config.models import DeepSpeechSpec
 from thaw.errors import UserError
 from thaw.frontends import dimension
-from thaw.models import LayeredModel, build
+from thaw.models import build
 from thaw.text import Alphabet
 
 Floats = NDArray[np.float32]
@@ -40,16 +39,6 @@ WEIGHTS = (*(f"{layer}/{part}" for layer in DENSE for part in ("weights", "bias"
 SLOTS = {"m": "Adam", "v": "Adam_1"}  # thaw's word, TensorFlow's
 SCALARS = ("global_step", "beta1_power", "beta2_power", "learning_rate")
 BETA2 = 0.999
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What a checkpoint becomes. `optimizer` is as `AdamTF.state` gives it; a layer without moments is left out."""
-
-    spec: DeepSpeechSpec
-    model: LayeredModel
-    optimizer: dict[str, Tensor]
-    record: dict[str, Any]
 
 
 def import_deepspeech(bundle: Bundle, alphabet: Alphabet, spec: DeepSpeechSpec | None = None) -> Imported:
