@@ -109,7 +109,8 @@ EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"fetch dutch", "convert shard 0 of dutch", "manifests of dutch-deepspeech", "language model dutch-2gram"}
         | trained(*(run.replace("german", "dutch") for run in GERMAN))
         | RATES
-        | drawn("table1", "figure2", "figure3"),
+        | drawn("table1", "figure3")
+        | {"all: figure-depth", "all: table-depth"},  # of at least two pairs of languages or models
     ),
     "a text rule of a target's language": (
         {"languages": {"de": {"replace": {"ö": "oe"}}}},

@@ -309,3 +309,9 @@ class Config(Strict):
     scoring: ScoringSpec = ScoringSpec()
     studies: dict[Name, StudySpec]
     execution: ExecutionSpec = ExecutionSpec()
+
+    @model_validator(mode="after")
+    def _results_of_all(self) -> Config:
+        if "all" in self.studies:
+            raise ValueError("studies.all: that name is taken by what is drawn from all studies together")
+        return self
