@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from thaw.config.load import merged, validate
+from thaw.config.load import merged, read_yaml, validate
 from thaw.plan import Plan, Run, resolve
 
 SYNTHETIC = {"kind": "synthetic", "voice": "de", "locale": "de"}
@@ -205,3 +206,19 @@ def test_as_logged_and_as_described_are_two_freeze_lists() -> None:
     now = plan(over)
     assert run(now, "described").recipe.freeze == ("layer_1", "layer_2", "layer_3", "lstm")
     assert run(now, "logged").hash != run(now, "described").hash
+
+
+def test_a_target_changes_its_recipe_before_a_treatment_does() -> None:
+    raw = merged(
+        read_yaml(Path("config/config.yaml")),
+        {
+            "treatments": {"frozen-1": {"recipe": {"learning_rate": 0.5}}},
+            "studies": {"freezing": {"target_recipes": {"german": {"epochs": 3, "learning_rate": 0.1}}}},
+        },
+    )
+    recipes = {
+        (run.manifest.corpus.name, run.treatment): run.recipe.recipe for run in resolve(validate(raw)).runs.values()
+    }
+    assert (recipes["german", "frozen-0"].epochs, recipes["german", "frozen-0"].learning_rate) == (3, 0.1)
+    assert (recipes["german", "frozen-1"].epochs, recipes["german", "frozen-1"].learning_rate) == (3, 0.5)
+    assert recipes["spanish", "frozen-0"].epochs != 3

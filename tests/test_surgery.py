@@ -210,7 +210,7 @@ def test_a_reset_output_layer_keeps_the_rows_of_shared_letters():
 def test_rows_of_another_width_are_refused():
     other = build(DeepSpeechSpec(kind="deepspeech", hidden=10, context=2), 9)
     other.initialise(1)
-    with pytest.raises(UserError, match="no rows for layers.layer_6.weight"):
+    with pytest.raises(UserError, match=r"no rows for layers\.layer_6\.weight"):
         prepare(model(), other.state_dict(), LAYERS, [], FrozenSpec(), seed=1, rows={0: 0})
 
 

@@ -346,7 +346,9 @@ def _target_run(
         model=model,
         alphabet=alphabet,
         corpora=(manifest.hash,),
-        recipe=RecipeSpec.model_validate({**config.recipes[spec.recipe].model_dump(), **how.recipe}),
+        recipe=RecipeSpec.model_validate(
+            {**config.recipes[spec.recipe].model_dump(), **spec.target_recipes.get(target, {}), **how.recipe}
+        ),
         seed=seed,
         start=start.hash if start else "scratch",
         reset=named_layers(how.reset, model.layer_names),

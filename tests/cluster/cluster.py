@@ -302,10 +302,13 @@ def running() -> Iterator[Cluster]:
     # Sockets have short names at most, so not below pytest's own folders.
     folder = Path(tempfile.mkdtemp(prefix="thaw-slurm-"))
     cluster = Cluster(folder)
+    # A plain kill must not leave daemons behind either.
+    earlier = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         cluster.start()
         yield cluster
     finally:
+        signal.signal(signal.SIGTERM, earlier)
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
 

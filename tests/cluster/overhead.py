@@ -17,6 +17,8 @@ from pathlib import Path
 from tests.cluster.cluster import Cluster, running, why_not
 from tests.cluster.disturbed import FASTER, REPOSITORY
 
+# An array waits until all its jobs are ready, so --jobs must let them all in at once.
+SNAKEMAKE = (sys.executable, "-m", "snakemake", "--profile", str(REPOSITORY / "slurm"), *FASTER)
 SNAKEFILE = """\
 rule all:
     input: [f"out/{{i}}" for i in range({jobs})]

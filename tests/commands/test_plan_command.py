@@ -110,6 +110,20 @@ def test_own_tables_and_manifests() -> None:
     assert utterances(held(source)) == {"train": 45, "dev": 5, "test": 5}
 
 
+def test_named_speakers_and_a_column_of_splits_are_counted() -> None:
+    put("own.tsv", "path\ttext\tspeaker\tset\n" + "".join(f"{n}\tx\ts{n % 10}\ttrain\n" for n in range(100)))
+    named = {"kind": "table", "path": "own.tsv", "speakers": {"dev": ["s0"], "test": ["s1", "s2", "s3"]}}
+    assert utterances(held(named)) == {"train": 60, "dev": 10, "test": 30}
+    with pytest.raises(UserError, match="speakers: nobody: not there"):
+        held({**named, "speakers": {"dev": ["nobody"]}})
+    put("own.tsv", "path\ttext\tspeaker\tset\na\tx\ts\ttrain\nb\tx\ts\tval\nc\tx\ts\ttest\nd\tx\ts\ttest\n")
+    own = {"kind": "table", "path": "own.tsv", "columns": {"split": "set"}}
+    assert utterances(held(own)) == {"train": 1, "dev": 1, "test": 2}
+    put("own.jsonl", "".join(f'{{"audio_filepath": "{n}", "text": "x", "speaker": "s{n % 5}"}}\n' for n in range(50)))
+    own = {"kind": "manifest", "path": "own.jsonl", "speakers": {"dev": ["s0"], "test": ["s1"]}}
+    assert utterances(held(own)) == {"train": 30, "dev": 10, "test": 10}
+
+
 def test_a_union_is_known_when_its_parts_are() -> None:
     table("own.tsv", 100)
     own = {"kind": "table", "path": "own.tsv"}

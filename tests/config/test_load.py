@@ -61,12 +61,18 @@ def test_the_default_config_is_valid() -> None:
             ["freezing.treatments", "'frozn-1'", "'frozen-1'"],
         ),
         ({"studies": {"freezing": {"targets": ["german", "german"]}}}, ["freezing.targets", "twice"]),
+        ({"studies": {"freezing": {"target_recipes": {"grman": {}}}}}, ["target_recipes", "'grman'", "'german'"]),
+        (
+            {"studies": {"freezing": {"target_recipes": {"german": {"epoch": 3}}}}},
+            ["freezing.target_recipes.german.epoch", "'epochs'"],
+        ),
         ({"studies": {"freezing": {"decoders": ["viterbi"]}}}, ["freezing.decoders", "'viterbi'", "greedy"]),
         ({"studies": {"freezing": {"kind": "melting"}}}, ["freezing.kind", "'freezing'"]),
         ({"languages": {"de": {"alphabet": "abc"}}}, ["languages.de.alphabet", "space"]),
         ({"languages": {"de": {"alphabet": " aab"}}}, ["languages.de.alphabet", "twice"]),
         ({"studies": {"freezing": {"baseline": "scrach"}}}, ["freezing.baseline", "'scratch'"]),
         ({"name": "Mini Scale"}, ["name"]),
+        ({"studies": {"all": read_yaml(DEFAULT)["studies"]["freezing"]}}, ["studies.all", "taken"]),
         ({"execution": {"state": "../elsewhere"}}, ["execution.state", ".."]),
     ],
 )

@@ -6,7 +6,6 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from tests.corpora.badserver import BadServer, Step
 from thaw.corpora.datacollective import KEY, Offer, api_key, fetch_archive, resolve
-from thaw.corpora.download import Patience
+from thaw.corpora.web import Patience
 from thaw.errors import UserError
 
 DATA = random.Random(2).randbytes(200_000)
@@ -29,16 +28,7 @@ HASTE = Patience(retries=2, timeout=0.3, first_wait=0.01, longest_wait=0.05)
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv(KEY, SECRET)
-
-
-@pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as running:
-        yield running
 
 
 def answer(server: BadServer, signature: str = SIGNATURES[0], **changes: Any) -> Step:

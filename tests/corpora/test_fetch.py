@@ -169,3 +169,5 @@ def test_a_union_is_its_parts(made: Path, tmp_path: Path) -> None:
     assert (reject.id, reject.reason) == ("own/gone", "missing clip")
     record = read_json(tmp_path / "record.json")
     assert (record["kind"], record["splits"]) == ("union", {"train": 3, "dev": 2, "test": 2})
+    assert record["source"]["parts"]["own"]["columns"]["split"] == "split"
+    assert "shards" not in record["source"]["parts"]["own"]  # how its audio is cut is no part of a corpus

@@ -61,7 +61,7 @@ def validate(raw: Mapping[str, Any]) -> Config:
         config = Config.model_validate(with_includes(raw))
     except ValidationError as error:
         raise UserError("\n".join(sorted(set(_lines(error))))) from error
-    problems = list(_cross_checks(config))
+    problems = list(dict.fromkeys(_cross_checks(config)))  # two studies may share a mistaken treatment
     if problems:
         raise UserError("\n".join(f"config: {problem}" for problem in problems))
     return config
@@ -183,6 +183,7 @@ def _study_checks(name: str, study: StudySpec, config: Config) -> Iterable[str]:
         ("reference", _given(study.reference), dict.fromkeys(study.treatments)),
         ("decoders", study.decoders, config.decoders),
         ("style", study.style, dict.fromkeys(study.treatments)),
+        ("target_recipes", study.target_recipes, dict.fromkeys(study.targets)),
     ]
     missing = False
     for key, names, table in tables:
@@ -206,6 +207,8 @@ def _treatment_checks(where: str, study: StudySpec, config: Config) -> Iterable[
     recipe = config.recipes[study.recipe].model_dump()
     if study.source.model != study.model and config.models[study.source.model] != config.models[study.model]:
         yield f"{where}.source.model: {study.source.model!r} is not {study.model!r}: its weights do not fit"
+    for target, changes in study.target_recipes.items():
+        yield from _recipe_checks(f"{where}.target_recipes.{target}", {**recipe, **changes})
     for name in study.treatments:
         treatment = config.treatments[name]
         chosen = {key: _layer_names(getattr(treatment, key), layers) for key in ("reset", "freeze")}
@@ -230,7 +233,7 @@ def _treatment_checks(where: str, study: StudySpec, config: Config) -> Iterable[
             yield f"treatments.{name}.alphabet: {treatment.alphabet!r} is not there; {allowed}"
         elif treatment.alphabet is not None:
             yield from _alphabet_checks(name, treatment.alphabet, study, config)
-        yield from _recipe_checks(name, treatment, recipe)
+        yield from _recipe_checks(f"treatments.{name}.recipe", {**recipe, **treatment.recipe})
         if treatment.optimizer_state == "transferred":
             yield from _transfer_checks(name, treatment, study, config)
 
@@ -256,16 +259,16 @@ def _transfer_checks(name: str, treatment: TreatmentSpec, study: StudySpec, conf
             yield f"{where}: the source was trained with {theirs}, this with {ours}; set fresh"
 
 
-def _recipe_checks(name: str, treatment: TreatmentSpec, recipe: dict[str, Any]) -> Iterable[str]:
-    """What a treatment changes in its study's recipe must give a recipe."""
+def _recipe_checks(where: str, recipe: dict[str, Any]) -> Iterable[str]:
+    """A recipe with changes must still be one."""
     try:
-        RecipeSpec.model_validate({**recipe, **treatment.recipe})
+        RecipeSpec.model_validate(recipe)
     except ValidationError as error:
         for item in error.errors():
-            key = ".".join(["recipe", *map(str, item["loc"])])
+            key = ".".join([where, *map(str, item["loc"])])
             message = item["msg"].removeprefix("Value error, ")
-            allowed = suggestion(str(item["loc"][-1]), recipe) if item["type"] == "extra_forbidden" else message
-            yield f"treatments.{name}.{key}: {allowed}"
+            unknown = item["type"] == "extra_forbidden"
+            yield f"{key}: {suggestion(str(item['loc'][-1]), RecipeSpec.model_fields) if unknown else message}"
 
 
 def _alphabet_checks(name: str, language: str, study: StudySpec, config: Config) -> Iterable[str]:

@@ -266,6 +266,7 @@ class StudySpec(Strict):
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
     model: Name
     recipe: Name
+    target_recipes: dict[Name, dict[str, Any]] = {}  # what a target changes in the recipe; treatments come after
     treatments: Annotated[tuple[Name, ...], Field(min_length=1)]
     baseline: Name  # the treatment that the others are compared to
     reference: Name | None = None  # a second one, e.g. transfer with nothing frozen

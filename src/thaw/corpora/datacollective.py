@@ -16,19 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thaw.corpora.download import (
-    Expected,
-    Patience,
-    Say,
-    Transient,
-    at_hand,
-    checked,
-    download,
-    passing,
-    request,
-    say,
-    show,
-)
+from thaw.corpora.download import Expected, at_hand, download
+from thaw.corpora.web import Patience, Say, Transient, checked, passing, request, say, show
 from thaw.errors import UserError
 
 BASE = "https://mozilladatacollective.com"

@@ -22,10 +22,15 @@ def read(source: ManifestSource) -> Listing:
     Raises UserError for a file that is no JSON Lines, and for parts of longer recordings (`offset`).
     """
     listing = Listing(Path())
-    for split, path in own_files(source):
-        listing.add(_read_manifest(path, split))
+    listing.add(rows(source))
     finish(listing, source)
     return listing
+
+
+def rows(source: ManifestSource) -> Iterator[Listed | Reject]:
+    """What the user's manifests hold; clips are not looked for yet."""
+    for split, path in own_files(source):
+        yield from _read_manifest(path, split)
 
 
 def _read_manifest(path: Path, split: Split | None) -> Iterator[Listed | Reject]:

@@ -37,11 +37,16 @@ def read(source: TableSource) -> Listing:
     Raises UserError for a table that cannot be read or lacks a column.
     """
     listing = Listing(Path())
-    for split, path in own_files(source):
-        audio = Path(source.audio).expanduser() if source.audio else path.parent
-        listing.add(read_table(path, split, table_format(source, path), audio))
+    listing.add(rows(source))
     finish(listing, source)
     return listing
+
+
+def rows(source: TableSource) -> Iterator[Listed | Reject]:
+    """What the user's tables hold; clips are not looked for yet."""
+    for split, path in own_files(source):
+        audio = Path(source.audio).expanduser() if source.audio else path.parent
+        yield from read_table(path, split, table_format(source, path), audio)
 
 
 def own_files(source: OwnSource) -> list[tuple[Split | None, Path]]:

@@ -1,0 +1,53 @@
+"""Add one version of NeMo's features to nemo.npz: python -m tests.frontends.make_golden_nemo, beside an installed NeMo.
+
+Run once with each of nemo_toolkit 0.10.1 (torch-stft, librosa < 0.10), 1.23.0 and 3.0.0: its number tells which of
+thaw's front ends it stands for. NeMo is not needed to run the tests.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+DATA = Path(__file__).parent / "nemo.npz"
+SAMPLES = (8000, 8123)  # a whole number of frames, and not
+
+
+def samples(length: int) -> np.ndarray:
+    """int16: a chirp under noise whose two ends are loud, so that what stands beyond them counts."""
+    random = np.random.default_rng(5)
+    t = np.arange(length) / 16000
+    chirp = 7000 * np.cos(2 * np.pi * (150 * t + 5000 * t**2)) * (0.2 + np.abs(np.cos(5 * t)))
+    return np.round(chirp + random.uniform(-300, 300, length)).astype(np.int16)
+
+
+def nemo_features(length: int) -> tuple[str, np.ndarray]:
+    """Which of thaw's front ends the installed NeMo is, and its features (T, 64) of `samples`, valid frames only."""
+    import nemo
+
+    old = nemo.__version__.startswith("0.")
+    if old:
+        from nemo.collections.asr.parts.features import FilterbankFeatures
+    else:
+        from nemo.collections.asr.parts.preprocessing.features import FilterbankFeatures
+    name = "nemo-v0.10" if old else "nemo-v1.0" if nemo.__version__.startswith("1.") else "nemo-2025-07"
+    extra = {"stft_conv": True} if old else {}
+    featurizer = FilterbankFeatures(n_fft=512, dither=0.0, pad_to=0, **extra).eval()
+    wave = torch.from_numpy(samples(length).astype(np.float32) / 32768).unsqueeze(0)
+    lengths = torch.tensor([length])
+    if old:  # this one does not say how many frames are valid
+        return name, featurizer(wave, lengths)[0, :, : int(featurizer.get_seq_len(lengths.float()))].T.numpy()
+    found, frames = featurizer(wave, lengths)
+    return name, found[0, :, : int(frames)].T.numpy()
+
+
+if __name__ == "__main__":
+    kept = dict(np.load(DATA)) if DATA.exists() else {}
+    for length in SAMPLES:
+        name, features = nemo_features(length)
+        kept[f"{name} {length}"] = features.astype(np.float32)
+    np.savez_compressed(DATA, **dict(sorted(kept.items())))
+    print(f"{name}: {DATA.stat().st_size} bytes", file=sys.stderr)
