@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,8 +112,11 @@ def source_amount(source: Source, language: str) -> Amount | None:
 
 
 def own_amount(source: OwnSource) -> Amount | None:
-    """A user's own corpus: the rows of its files; splits that are made take their shares of train."""
-    from thaw.config.sources import ManifestSource
+    """A user's own corpus: the rows of its files; splits that are drawn take their shares of train.
+
+    Where speakers are named, or a column says the split, the rows are read. Raises UserError where they do not fit.
+    """
+    from thaw.config.sources import ManifestSource, TableSource
     from thaw.estimate import CLIP_SECONDS, amount
 
     splits: Mapping[Split, str] = source.splits or {"train": source.path}
@@ -120,6 +124,8 @@ def own_amount(source: OwnSource) -> Amount | None:
     counted = tables_amount({split: Path(name) for split, name in splits.items()}, heading=heading)
     if counted is None:
         return None
+    if source.speakers or (isinstance(source, TableSource) and source.columns.split):
+        return amount(rows_of_splits(source), CLIP_SECONDS, counted.origin)
     rows = {split: part.utterances for split, part in counted.parts.items()}
     made: list[tuple[Split, float]] = [("dev", source.held_out.dev), ("test", source.held_out.test)]
     for split, share in made:
@@ -127,6 +133,21 @@ def own_amount(source: OwnSource) -> Amount | None:
             rows[split] = round(share * counted.parts["train"].utterances)
             rows["train"] -= rows[split]
     return amount(rows, CLIP_SECONDS, counted.origin)
+
+
+def rows_of_splits(source: OwnSource) -> Mapping[Split, int]:
+    """Rows of a user's own corpus by split, as `thaw fetch` will make them; clips are not looked for."""
+    from thaw.config.sources import ManifestSource, TableSource
+    from thaw.corpora import nemo, table
+    from thaw.corpora.listing import Listed, Listing
+    from thaw.estimate import SPLIT_NAMES
+
+    assert isinstance(source, ManifestSource | TableSource)
+    found = nemo.rows(source) if isinstance(source, ManifestSource) else table.rows(source)
+    listing = Listing(Path(), [row for row in found if isinstance(row, Listed)])
+    table.finish(listing, source)
+    counts = Counter(utterance.split for utterance in listing.utterances)
+    return {split: counts[split] for split in SPLIT_NAMES}
 
 
 def tables_amount(tables: Mapping[Split, Path], seconds: float | None = None, heading: bool = True) -> Amount | None:
