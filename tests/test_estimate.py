@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.test_plan import plan, run
-from thaw.config.models import DeepSpeechSpec
+from thaw.config.models import DeepSpeechSpec, QuartzNetSpec
 from thaw.config.schema import SyntheticSource
 from thaw.estimate import (
     BEAM_SPEED,
-    MOMENTS,
     PCM_RATE,
     WEIGHT,
     Amount,
@@ -17,6 +18,7 @@ from thaw.estimate import (
     Line,
     Part,
     Quantity,
+    Setting,
     Timing,
     amount,
     calibrated_sets,
@@ -52,10 +54,11 @@ def lines(of: Plan = PLAN, amounts: dict[str, Amount | None] | None = None, know
 
 
 @pytest.mark.parametrize("classes", [3, 29])
-def test_parameters_are_those_of_the_model(classes: int) -> None:
-    model = build(SMALL, classes)
+@pytest.mark.parametrize("spec", [SMALL, QuartzNetSpec(kind="quartznet", variant="mini-3x1")])
+def test_parameters_are_those_of_the_model(spec: DeepSpeechSpec | QuartzNetSpec, classes: int) -> None:
+    model = build(spec, classes)
     counted = {name: sum(p.numel() for p in model.layer(name).parameters()) for name in model.layers}
-    assert layer_parameters(SMALL, classes) == counted
+    assert layer_parameters(spec, classes) == counted
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(29, 47_224_861), (32, 47_231_008), (42, 47_251_498)])
@@ -124,12 +127,22 @@ def test_an_unknown_corpus_leaves_the_rest_known() -> None:
 def test_frozen_layers_have_no_moments() -> None:
     scratch, frozen = run(PLAN, "scratch"), run(PLAN, "frozen-2")
     layers = layer_parameters(SMALL, 6)
-    assert run_bytes(scratch) == 2 * (WEIGHT + MOMENTS) * sum(layers.values())
-    assert run_bytes(scratch) - run_bytes(frozen) == 2 * MOMENTS * (layers["layer_1"] + layers["layer_2"])
+    assert run_bytes(scratch) == 2 * (WEIGHT + 8) * sum(layers.values())
+    assert run_bytes(scratch) - run_bytes(frozen) == 2 * 8 * (layers["layer_1"] + layers["layer_2"])
+
+
+def test_novograd_leaves_half_as_many_moments() -> None:
+    scratch = run(PLAN, "scratch")
+    recipe = scratch.recipe.recipe.model_copy(update={"optimizer": "novograd"})
+    other = replace(scratch, recipe=scratch.recipe.model_copy(update={"recipe": recipe}))
+    assert run_bytes(other) == 2 * (WEIGHT + 4) * sum(layer_parameters(SMALL, 6).values())
+    assert train_hours(other, HELD, calibration()) is None  # it was Adam that was timed
 
 
 def test_what_is_to_be_calibrated() -> None:
-    assert calibrated_sets(PLAN) == {(SMALL, 24, "fp32"): {"none", "layer_1,layer_2"}}
+    setting = Setting(model=SMALL, batch_size=24, precision="fp32")
+    assert calibrated_sets(PLAN) == {setting: {"none", "layer_1,layer_2"}}
+    assert calibration().timings[0].setting == setting
     assert freeze_key(("lstm", "layer_1")) == "layer_1,lstm"
 
 

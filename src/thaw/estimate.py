@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import fsum
+from typing import Literal
 
-from thaw.config.models import DeepSpeechSpec, ModelSpec, Strict
+from thaw.config.models import ModelSpec, Strict
 from thaw.config.schema import BeamSpec
 from thaw.config.sources import Split, SyntheticSource
-from thaw.frontends import dimension
 from thaw.plan import Corpus, Decode, Manifest, Plan, Run
 
 # --- rates ------------------------------------------------------------------------------------------------------------
@@ -27,7 +28,8 @@ CONVERSION_SPEED = {"soundfile": 1_300, "sox": 430}  # × real time per core (be
 LISTING_ROW, INDEX_ROW, MANIFEST_ROW, HYPOTHESIS_ROW, COUNTS_ROW = 330, 150, 470, 220, 130  # bytes
 ROWS_PER_SECOND = 25_000  # that the manifest room joins, normalises and writes (bench/release.py)
 BEAM_SPEED = 13_000  # × real time per core, times the beam: 132 × at beam 100, 23 × at 500 (bench/decoding.py)
-WEIGHT, MOMENTS = 4, 8  # bytes per parameter: fp32 weights; Adam's two moments
+WEIGHT = 4  # bytes per parameter, fp32
+MOMENTS = {"adam-tf": 8, "novograd": 4}  # bytes per parameter: Adam has two moments, NovoGrad one
 COPIES = 2  # of a finished run: its outputs, and those in its state folder until `thaw gc`
 
 
@@ -109,15 +111,27 @@ def synthetic_amount(source: SyntheticSource) -> Amount:
     return amount(counts, seconds, f"config; {seconds:g} s a clip assumed")
 
 
-class Timing(Strict):
-    """Costs of one model on one machine, in seconds of computing per second of audio."""
+class Setting(Strict):
+    """What the cost of a training step depends on, but for the layers frozen."""
 
     model: ModelSpec
     batch_size: int
-    precision: str
+    precision: Literal["fp32", "bf16"]
+    optimizer: Literal["adam-tf", "novograd"] = "adam-tf"
+    dropout: bool = False
+
+
+class Timing(Setting):
+    """Costs of one model on one machine, in seconds of computing per second of audio."""
+
     clip_seconds: float  # length of the generated utterances
     steps: dict[str, float]  # a training step, by the layers frozen, as `freeze_key` writes them
     forward: float  # inference only
+
+    @property
+    def setting(self) -> Setting:
+        """What was timed."""
+        return Setting.model_validate(self.model_dump(include=set(Setting.model_fields)))
 
 
 class Calibration(Strict):
@@ -129,10 +143,9 @@ class Calibration(Strict):
     timings: tuple[Timing, ...]
 
     def timing(self, run: Run) -> Timing | None:
-        """The timing of the model, batch size and precision of a run; None where they were not calibrated."""
-        recipe = run.recipe.recipe
-        wanted = (run.recipe.model, recipe.batch_size, recipe.precision)
-        return next((t for t in self.timings if (t.model, t.batch_size, t.precision) == wanted), None)
+        """The timing of the setting of a run; None where it was not calibrated."""
+        wanted = setting_of(run)
+        return next((timing for timing in self.timings if timing.setting == wanted), None)
 
     def covers(self, run: Run) -> bool:
         """Whether the training of a run can be estimated."""
@@ -143,12 +156,24 @@ class Calibration(Strict):
         """This, and what `old` knows beyond it; nothing of another device or torch."""
         if old is None or (old.device, old.torch) != (self.device, self.torch):
             return self
-        timings = {(t.model, t.batch_size, t.precision): t for t in old.timings}
+        timings = {timing.setting: timing for timing in old.timings}
         for timing in self.timings:
-            key = timing.model, timing.batch_size, timing.precision
+            key = timing.setting
             before = timings[key].steps if key in timings else {}
             timings[key] = timing.model_copy(update={"steps": {**before, **timing.steps}})
         return self.model_copy(update={"timings": tuple(timings.values())})
+
+
+def setting_of(run: Run) -> Setting:
+    """What the cost of a step of a run depends on, but for the layers frozen."""
+    recipe = run.recipe.recipe
+    return Setting(
+        model=run.recipe.model,
+        batch_size=recipe.batch_size,
+        precision=recipe.precision,
+        optimizer=recipe.optimizer,
+        dropout=recipe.dropout > 0,
+    )
 
 
 def freeze_key(layers: Iterable[str]) -> str:
@@ -252,7 +277,8 @@ def _manifest(amounts: list[Amount | None]) -> Line:
 def _checkpoint_bytes(plan: Plan) -> Iterator[float]:
     for checkpoint in plan.checkpoints.values():
         layers = layer_parameters(checkpoint.model, len(checkpoint.alphabet) + 1)
-        yield (WEIGHT + MOMENTS) * sum(layers.values())
+        moments = MOMENTS["adam-tf"] if checkpoint.spec.kind == "deepspeech-tf" else 0  # NeMo releases none
+        yield (WEIGHT + moments) * sum(layers.values())
 
 
 def _train(runs: list[Run], amounts: Mapping[str, Amount | None], calibration: Calibration | None) -> Line:
@@ -322,27 +348,26 @@ def run_bytes(run: Run) -> float:
     """Bytes that a finished run leaves: weights, and the optimiser's moments of what was trained."""
     layers = layer_parameters(run.recipe.model, len(run.recipe.alphabet) + 1)
     trained = sum(count for name, count in layers.items() if name not in run.recipe.freeze)
-    return COPIES * (WEIGHT * sum(layers.values()) + MOMENTS * trained)
+    return COPIES * (WEIGHT * sum(layers.values()) + MOMENTS[run.recipe.recipe.optimizer] * trained)
 
 
-def layer_parameters(spec: DeepSpeechSpec, classes: int) -> dict[str, int]:
-    """Parameters of each layer, without building the model (mozilla/DeepSpeech v0.7.4 train.py has the same sums)."""
-    hidden = spec.hidden
-    inputs = dict.fromkeys(spec.layer_names, hidden)
-    inputs["layer_1"] = dimension(spec.frontend) * (2 * spec.context + 1)
-    sizes = {name: (inputs[name] + 1) * hidden for name in spec.layer_names}
-    sizes["lstm"] = 4 * hidden * (2 * hidden + 1)
-    sizes["layer_6"] = (hidden + 1) * classes
-    return sizes
+@cache
+def layer_parameters(spec: ModelSpec, classes: int) -> Mapping[str, int]:
+    """Parameters of each layer; the model is built without memory for them."""
+    import torch
+
+    from thaw.models import build
+
+    with torch.device("meta"):
+        model = build(spec, classes)
+    return {name: sum(p.numel() for p in model.layer(name).parameters()) for name in model.layers}
 
 
-def calibrated_sets(plan: Plan) -> dict[tuple[ModelSpec, int, str], set[str]]:
-    """What a calibration of a plan times: every (model, batch size, precision), and the freeze sets of its runs."""
-    wanted: dict[tuple[ModelSpec, int, str], set[str]] = {}
+def calibrated_sets(plan: Plan) -> dict[Setting, set[str]]:
+    """What a calibration of a plan times: every setting, and the freeze sets of its runs."""
+    wanted: dict[Setting, set[str]] = {}
     for run in plan.runs.values():
-        recipe = run.recipe.recipe
-        key = (run.recipe.model, recipe.batch_size, recipe.precision)
-        wanted.setdefault(key, set()).add(freeze_key(run.recipe.freeze))
+        wanted.setdefault(setting_of(run), set()).add(freeze_key(run.recipe.freeze))
     return wanted
 
 

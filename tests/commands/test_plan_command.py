@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import TypeAdapter
 
 from tests.commands.project import config_file, put
 from tests.commands.project import plan as planned
 from thaw import layout
 from thaw.commands import plan
+from thaw.config.models import QuartzNetSpec
 from thaw.config.sources import Source
 from thaw.errors import UserError
-from thaw.estimate import Amount, calibrated_sets
+from thaw.estimate import Amount, Setting, calibrated_sets
 
 PLAN = planned()
 GERMAN = next(m for m in PLAN.manifests.values() if m.corpus.name == "german")
@@ -203,10 +205,18 @@ def test_calibrating(here: Path) -> None:
     assert found is not None
     assert found.unit == "CPU-hours"
     assert all(found.covers(run) for run in PLAN.runs.values())
-    assert {(t.model, t.batch_size, t.precision): set(t.steps) for t in found.timings} == calibrated_sets(PLAN)
+    assert {timing.setting: set(timing.steps) for timing in found.timings} == calibrated_sets(PLAN)
     assert all(rate > 0 for t in found.timings for rate in (*t.steps.values(), t.forward))
     assert "CPU" in found.device
     assert platform.node() not in found.device.split()
+
+
+def test_a_step_of_a_model_that_halves_its_frames() -> None:
+    model = QuartzNetSpec(kind="quartznet", variant="mini-3x1")
+    setting = Setting(model=model, batch_size=2, precision="fp32", optimizer="novograd", dropout=True)
+    train, forward = plan.steps_on_noise(setting, "conv_1,block_1", torch.device("cpu"))
+    train()
+    forward()
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,9 @@ def test_a_frame_hears_its_own_window_only():
     np.testing.assert_array_equal(cut[0], features("deepspeech", pcm)[10])
 
 
-@pytest.mark.parametrize("pcm", [np.zeros(1000, np.float32), np.zeros((2, 1000), np.int16)])
-def test_other_samples_than_mono_int16_are_refused(pcm: np.ndarray):
-    with pytest.raises(ValueError, match="int16 of shape"):
+@pytest.mark.parametrize("pcm", [np.zeros(1000, np.float64), np.zeros((2, 1000), np.int16)])
+def test_other_samples_than_mono_int16_or_float32_are_refused(pcm: np.ndarray):
+    with pytest.raises(ValueError, match="must be int16 or float32 of shape"):
         features("deepspeech", pcm)
 
 

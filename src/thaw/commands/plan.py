@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from thaw.config.models import ModelSpec
     from thaw.config.sources import OwnSource, Source, Split
-    from thaw.estimate import Amount, Calibration, Line, Timing
+    from thaw.estimate import Amount, Calibration, Line, Setting, Timing
     from thaw.plan import Manifest, Plan
 
 HELP = "estimate what a config will take: jobs, disk, hours of audio, hours of computing"
@@ -215,7 +214,7 @@ def calibrate(plan: Plan, wanted: str, threads: int, path: Path) -> None:
     environment.settle(threads)
     device, lock = environment.choose_device(wanted)
     try:
-        timings = [time_model(*key, sorted(sets), device) for key, sets in calibrated_sets(plan).items()]
+        timings = [time_model(setting, sorted(sets), device) for setting, sets in calibrated_sets(plan).items()]
     finally:
         if lock:
             lock.close()
@@ -226,58 +225,59 @@ def calibrate(plan: Plan, wanted: str, threads: int, path: Path) -> None:
     write_json(path, new.joined(read_calibration(path)).model_dump(mode="json"))
 
 
-def time_model(spec: ModelSpec, batch: int, precision: str, sets: list[str], device: torch.device) -> Timing:
+def time_model(setting: Setting, sets: list[str], device: torch.device) -> Timing:
     """Seconds of computing per second of audio: of a training step for each freeze set, and of inference."""
     from thaw.estimate import Timing
 
-    seconds = CLIP_SECONDS[device.type]
+    batch, seconds = setting.batch_size, CLIP_SECONDS[device.type]
     steps = {}
     for frozen in sets:
-        train, forward = steps_on_noise(spec, batch, precision, frozen, device)
+        train, forward = steps_on_noise(setting, frozen, device)
         steps[frozen] = _median_seconds(train, device) / (batch * seconds)
         print(f"plan: batch {batch}, frozen {frozen}: {steps[frozen]:.3g} s per second of audio", file=sys.stderr)
     inference = _median_seconds(forward, device) / (batch * seconds)
-    return Timing(
-        model=spec, batch_size=batch, precision=precision, clip_seconds=seconds, steps=steps, forward=inference
-    )
+    return Timing(**dict(setting), clip_seconds=seconds, steps=steps, forward=inference)
 
 
 def steps_on_noise(
-    spec: ModelSpec, batch: int, precision: str, frozen: str, device: torch.device
+    setting: Setting, frozen: str, device: torch.device
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """A training step as the trainer does it, and a forward pass, on generated features (B, T, F)."""
+    import numpy as np
     import torch
 
-    from thaw.config.schema import FrozenSpec
-    from thaw.frontends import dimension
+    from thaw.config.schema import FrozenSpec, RecipeSpec
+    from thaw.frontends import features
     from thaw.models import Noise, build
     from thaw.surgery import prepare
     from thaw.training.ctc import ctc_loss
-    from thaw.training.optim import AdamTF
+    from thaw.training.optim import optimizer_for
 
-    classes = 32
+    spec, batch, classes = setting.model, setting.batch_size, 32
     freeze = [] if frozen == "none" else frozen.split(",")
     model = build(spec, classes)
     surgery = prepare(model, None, (), freeze, FrozenSpec(), seed=1)
     model.to(device)
-    optimizer = AdamTF(surgery.trainable())
-    frames = spec.frames(round(CLIP_SECONDS[device.type] * 16000))
+    recipe = RecipeSpec(epochs=1, optimizer=setting.optimizer, dropout=0.4 if setting.dropout else 0.0)
+    optimizer = optimizer_for(recipe, surgery.trainable())
+    samples = round(CLIP_SECONDS[device.type] * 16000)
+    inputs, coefficients = features(spec.frontend, np.zeros(samples, np.int16)).shape
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(batch, frames, dimension(spec.frontend), generator=generator).to(device)
-    labels = frames // LABEL_FRAMES
+    x = torch.randn(batch, inputs, coefficients, generator=generator).to(device)
+    labels = spec.frames(samples) // LABEL_FRAMES
     targets = torch.randint(0, classes - 1, (batch * labels,), dtype=torch.int32, generator=generator)
-    lengths, label_lengths = torch.full((batch,), frames), torch.full((batch,), labels)
+    lengths, label_lengths = torch.full((batch,), inputs), torch.full((batch,), labels)
     ids = [str(row) for row in range(batch)]
 
     def logits(noise: Noise | None) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=setting.precision == "bf16"):
             out: tuple[torch.Tensor, torch.Tensor] = model(x, lengths, noise)
         return out
 
     def train() -> None:
         model.train()
         optimizer.zero_grad()
-        out, valid = logits(Noise(surgery.dropout_rates(0.4), seed=1, epoch=1, ids=ids))
+        out, valid = logits(Noise(surgery.dropout_rates(recipe.dropout), seed=1, epoch=1, ids=ids))
         ctc_loss(out, valid, targets, label_lengths).mean().backward()  # type: ignore[no-untyped-call]
         float(optimizer.gradient_norm())
         optimizer.step(1e-4)

@@ -28,7 +28,6 @@ class Version:
 
     periodic: bool
     mirrored: bool  # the ends are mirrored; else there is silence
-
     added: int
     rounded: int  # valid frames: (samples + rounded) // STEP + added
 
@@ -44,8 +43,10 @@ def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDA
     """Normalised log-mel features (T, 64) of mono samples (N,) at 16 kHz, in units of int16.
 
     T is N // 160 + 1 for v1.0, N // 160 for 2025-07, N / 160 rounded up for v0.10; 0 for N <= 256, which cannot be
-    mirrored. Each channel has mean 0 and standard deviation 1 over the utterance.
+    mirrored. Each channel has mean 0 and standard deviation 1 over the utterance. float32 throughout, as there.
     """
+    if samples.ndim != 1 or samples.dtype not in (np.int16, np.float32):
+        raise ValueError(f"samples must be int16 or float32 of shape (N,), not {samples.dtype} of {samples.shape}")
     version = VERSIONS[name]
     if len(samples) <= FFT // 2:
         return np.zeros((0, CHANNELS), np.float32)
@@ -58,7 +59,7 @@ def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDA
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)  # (T, 257)
     mel = np.log(power @ mel_matrix() + np.float32(GUARD))
     mean = mel.mean(axis=0, dtype=np.float32)
-    deviation = mel.std(axis=0, ddof=1, dtype=np.float32) + np.float32(DEVIATION)
+    deviation = mel.std(axis=0, ddof=min(1, valid - 1), dtype=np.float32) + np.float32(DEVIATION)  # of one frame: 0
     return np.asarray((mel - mean) / deviation, dtype=np.float32)
 
 
