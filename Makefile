@@ -14,7 +14,7 @@ LOCK := build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 FORMATTED := $(wildcard Snakefile) $(wildcard workflow)
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 # A Snakemake that was killed leaves its lock behind. A living one holds the folder too (workflow/rules/common.smk).
 study: setup  ## set up, run the default study (mini scale), write results/report-mini.html
@@ -38,8 +38,8 @@ test: setup  ## set up, linters, types, all tests
 	pytest -n 2 --dist loadfile
 
 test-cluster: setup  ## tests on real SLURM daemons, started on this host (root, Debian): minutes
-	bash envs/slurm.sh
-	pytest tests/cluster
+	timeout --kill-after=30 10m envs/slurm.sh || echo "SLURM: its installation did not end; its tests may be skipped."
+	pytest tests/cluster -rs --durations=0
 
 bench: setup  ## run every benchmark in bench/, in turn
 	@shopt -s nullglob; for file in bench/[!_]*.py; do name=$${file##*/}; echo "== $$name"; python -m "bench.$${name%.py}"; done

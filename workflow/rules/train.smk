@@ -65,6 +65,7 @@ rule train:
         device=EXECUTION.device,
         state=EXECUTION.state,
         checkpoint_seconds=int(EXECUTION.checkpoint_seconds),
+        launcher="",  # a profile's: what starts one process per GPU (docs/cluster.md)
         tensorboard=lambda wildcards: (
             f"--tensorboard=results/tensorboard/{wildcards.id}"
             if EXECUTION.tensorboard
@@ -75,7 +76,7 @@ rule train:
     message:
         "train {wildcards.id}"
     shell:
-        "thaw train --recipe {params.recipe:q} --train {input.train} --dev {input.dev}"
+        "{resources.launcher} thaw train --recipe {params.recipe:q} --train {input.train} --dev {input.dev}"
         " --start {input.start} --start-optimizer {input.start_optimizer}"
         " --state {resources.state}/{wildcards.id} --runtime {resources.runtime} --wait 3600"
         " --checkpoint-seconds {resources.checkpoint_seconds} --threads {threads} --device {resources.device}"
