@@ -158,6 +158,12 @@ class Study:
 
         return processes(mine)
 
+    def trainer_age(self) -> float:
+        """Seconds since the oldest process of the slow training began: a little before its own clock starts."""
+        ticks = os.sysconf("SC_CLK_TCK")
+        starts = [int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]) for pid in self.trainers()]
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - min(starts) / ticks
+
     def pause(self, seconds: float | None = None) -> None:
         """Let the training stand still: for so long, in the background, or until a signal wakes it."""
         pids = self.trainers()

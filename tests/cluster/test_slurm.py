@@ -6,6 +6,7 @@ import time
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.disturbed import Study
+from thaw.commands.train import budget
 
 EARLY = 40  # the epoch, of 1000, in which the training is disturbed
 
@@ -68,8 +69,8 @@ def test_snakemake_is_killed_and_started_again(study: Study, calm: Study, cluste
 
 
 def test_time_limits_shorter_than_the_training(study: Study, calm: Study, cluster: Cluster) -> None:
-    job = study.disturb_at(EARLY, "--set-resources", "train:runtime=1")
-    study.pause(45)  # of 60 seconds, as a slow disk would
+    job = study.disturb_at(EARLY, "--set-resources", "train:runtime=2")
+    study.pause(budget(0, 2) - study.trainer_age())  # as a slow disk would, until its time is nearly over
     study.wait(lambda: cluster.history(job) == ["FAILED"], "a stop before the limit")  # exit 75; else it is TIMEOUT
     assert "the same command goes on from there" in study.training_log()
     job = study.wait_for_epoch(EARLY)

@@ -333,8 +333,8 @@ def test_starts_that_do_not_fit_are_refused(whole: Bench) -> None:
 def test_a_time_limit_leaves_room_for_start_and_end() -> None:
     assert budget(0, 0) == 0
     assert budget(100, 0) == 100
-    assert budget(0, 60) == 3600 - 60
-    assert budget(0, 1) == 54
+    assert budget(0, 60) == 3600 - 180
+    assert budget(0, 1) == 45
     assert budget(40, 1) == 40
 
 

@@ -11,7 +11,8 @@ EXAMPLE = (
     'thaw train --recipe "$(cat recipe.json)" --train train.jsonl --dev dev.jsonl --state state '
     "--model model.safetensors --optimizer optimizer.safetensors --record run.json --metrics metrics.jsonl"
 )
-END_SECONDS = 60.0  # of a scheduler's time limit, kept free for start and end
+RESERVE_SECONDS = 180.0  # of a scheduler's time limit, for all before and after: imports from a network disk are slow
+RESERVE_SHARE = 0.25  # of a short limit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,11 +88,10 @@ def run(args: argparse.Namespace) -> None:
 def budget(seconds: float, runtime_minutes: float) -> float:
     """Seconds that a training may take (0: any number), from its own limit and the scheduler's.
 
-    A scheduler counts from before Python starts, and to after the last file is closed: a tenth, at most
-    END_SECONDS, is left for that.
+    A scheduler counts from before Python starts, and to after the last file is closed: some time is kept for that.
     """
     limits = [seconds] if seconds > 0 else []
     if runtime_minutes > 0:
         limit = 60 * runtime_minutes
-        limits.append(limit - min(END_SECONDS, limit / 10))
+        limits.append(limit - min(RESERVE_SECONDS, RESERVE_SHARE * limit))
     return min(limits, default=0.0)
