@@ -70,7 +70,10 @@ def test_snakemake_is_killed_and_started_again(study: Study, calm: Study, cluste
 
 def test_time_limits_shorter_than_the_training(study: Study, calm: Study, cluster: Cluster) -> None:
     job = study.disturb_at(EARLY, "--set-resources", "train:runtime=2")
-    study.pause(budget(0, 2) - study.trainer_age())  # as a slow disk would, until its time is nearly over
+    cluster.run(
+        "scontrol", "update", f"jobid={job}", "TimeLimit=+2"
+    )  # its start alone may take a minute on a busy machine
+    study.pause(budget(0, 2) - study.trainer_age())  # as a slow disk would, until its own time is nearly over
     study.wait(lambda: cluster.history(job) == ["FAILED"], "a stop before the limit")  # exit 75; else it is TIMEOUT
     assert "the same command goes on from there" in study.training_log()
     job = study.wait_for_epoch(EARLY)
