@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.exhibits.fakes import Fakes, draw_everything, draw_together
+from thaw import __version__
 from thaw.commands import report as command
 from thaw.errors import UserError
 from thaw.exhibits.measures import load_seed
@@ -106,6 +107,9 @@ def test_page_shows_what_is_behind_a_run(study: tuple[Fakes, ReportSpec, str]) -
         "CC0 <public domain>",
         "Made & up, 2021",
         "2.11.0",
+        f"This page: thaw {__version__}.",
+        "In brackets: bootstrap intervals over 5 speakers.",
+        "2: layer_6 2",  # tensors trained
     ):
         assert words in text, words
 
@@ -150,6 +154,26 @@ def test_a_failed_check_stands_out(tmp_path: Path) -> None:
     text = Page(render(fakes.report([]))).text
     assert "2 FAILED" in text
     assert "FAILED: layer_1" in text
+
+
+def test_a_version_that_was_not_recorded_is_not_left_blank(tmp_path: Path) -> None:
+    fakes = Fakes(tmp_path, treatments=("frozen-1",), targets={"german": "German"})
+    path = Path(fakes.runs[0]["record"])
+    record: dict[str, Any] = read_json(path)
+    write_json(path, record | {"environment": record["environment"] | {"thaw": ""}})
+    assert "thawversion not recorded" in Page(render(fakes.report([]))).text
+
+
+def test_tensors_are_counted_by_layer_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    fakes = Fakes(tmp_path, treatments=("frozen-1",), targets={"german": "German"})
+    path = Path(fakes.runs[0]["record"])
+    record: dict[str, Any] = read_json(path)
+    names = [f"layers.{name}" for name in ("block_10.sub.0.norm.bias", "block_2.norm.bias", "block_2.norm.weight")]
+    start = record["checks"]["start"] | {"trainable": names, "output_rows_kept": 27}
+    write_json(path, record | {"checks": record["checks"] | {"start": start}})
+    text = Page(render(fakes.report([]))).text
+    assert "3: block_2 2, block_10 1" in text
+    assert "rows of the output layer that began as the start's27" in text
 
 
 def test_several_seeds_link_to_each_run(tmp_path: Path) -> None:

@@ -8,19 +8,23 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from thaw import __version__
 from thaw.config.models import Strict
 from thaw.errors import UserError
 from thaw.exhibits.figures import read_losses
-from thaw.exhibits.measures import LEVELS, Level, Seed, load_seed
+from thaw.exhibits.measures import LEVELS, load_seed
 from thaw.exhibits.samples import Sample, samples
 from thaw.exhibits.spec import CorpusRow, DecodeRow, RunRow, Scale, Speech, input_files, scale_note
-from thaw.exhibits.tables import percent, read_counts, reasons_text
+from thaw.exhibits.tables import rate_text, read_counts, reasons_text
+from thaw.exhibits.units import count_text
 from thaw.files import read_json, write_text
 from thaw.studies import TOGETHER
 
@@ -76,6 +80,7 @@ class DecodeView:
 
     row: DecodeRow
     rates: dict[str, str]
+    intervals: str  # what they are over
     edits: dict[str, dict[str, Any]]
     settings: str
     seconds: float | None
@@ -145,6 +150,7 @@ def render(spec: ReportSpec) -> str:
         anchors={run.row.id: f"run-{run.row.id}" for run in runs},
         corpora=[_corpus_view(row) for row in spec.corpora],
         environments=_environments(runs),
+        version=__version__,
         levels=LEVELS,
         box=(WIDTH, HEIGHT),
     )
@@ -237,7 +243,9 @@ def _checks(checks: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     if "drawn" in start:
         yield "layers drawn anew", pretty(start["drawn"]), False
     if "trainable" in start:
-        yield "parameters trained", pretty(start["trainable"]), False
+        yield "tensors trained", _by_layer(start["trainable"]), False
+    if "output_rows_kept" in start:
+        yield "rows of the output layer that began as the start's", pretty(start["output_rows_kept"]), False
     if "without_gradient" in end:
         still = end["without_gradient"]
         moved = f"passed, but for {pretty(still)} (every gradient zero)" if still else "passed"
@@ -248,26 +256,28 @@ def _checks(checks: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
             yield name.replace("_", " "), words, value is False
 
 
+def _by_layer(tensors: Sequence[str]) -> str:
+    """["layers.lstm.bias", "layers.lstm.weight"] -> "2: lstm 2"; the record has the names."""
+    layers = Counter(name.removeprefix("layers.").partition(".")[0] for name in tensors)
+    ordered = sorted(
+        layers.items(), key=lambda item: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", item[0])]
+    )
+    return f"{len(tensors)}: " + ", ".join(f"{name} {count}" for name, count in ordered) if layers else "none"
+
+
 def _decode_view(run: RunRow, row: DecodeRow) -> DecodeView:
     seed = load_seed(run, row)
     record = read_json(Path(row.record))
     settings = {key: value for key, value in record.items() if key != "cost"}
     return DecodeView(
         row,
-        {name: _rate_text(seed, level) for level, name in LEVELS.items()},
+        {name: rate_text(seed.scores, level) for level, name in LEVELS.items()},
+        count_text(seed.scores),
         {name: seed.scores[level] for level, name in LEVELS.items()},
         json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False),
         record.get("cost", {}).get("seconds"),
         samples(seed),
     )
-
-
-def _rate_text(seed: Seed, level: Level) -> str:
-    scores = seed.scores[level]
-    text = f"{percent(scores['rate'])} %"
-    if scores["low"] is not None:
-        text += f" [{percent(scores['low'])}, {percent(scores['high'])}]"
-    return text
 
 
 def curve_of(train: Sequence[float], dev: Sequence[float]) -> Curve:
@@ -301,6 +311,9 @@ def _environments(runs: Sequence[RunView]) -> list[tuple[dict[str, Any], int]]:
     """The software environments that runs were trained in, each once, with how many runs used it."""
     found: dict[str, int] = {}
     for run in runs:
-        key = json.dumps(run.record.get("environment", {}), sort_keys=True, ensure_ascii=False)
+        facts = run.record.get("environment", {})
+        if facts.get("thaw") == "":  # as trainings outside a git clone were recorded once
+            facts = facts | {"thaw": "version not recorded"}
+        key = json.dumps(facts, sort_keys=True, ensure_ascii=False)
         found[key] = found.get(key, 0) + 1
     return [(json.loads(key), count) for key, count in found.items()]

@@ -15,7 +15,7 @@ from PIL import Image
 from tests.exhibits.fakes import Fakes
 from tests.exhibits.test_tables import draw, rows_of
 from thaw.errors import UserError
-from thaw.exhibits.style import COLOURS, looks
+from thaw.exhibits.style import COLOURS, broken, from_zero, looks
 from thaw.exhibits.write import write_exhibit
 from thaw.files import read_jsonl, write_jsonl
 
@@ -101,6 +101,25 @@ def test_error_rates_figure_draws_the_scores(fakes: Fakes) -> None:
     row = next(r for r in rows if (r["target"], r["treatment"], r["decoder"]) == ("german", "scratch", "lm"))
     assert float(row["wer_percent"]) == pytest.approx(100 * scores["word"]["rate"], abs=1e-4)
     assert float(row["low"]) == pytest.approx(100 * scores["word"]["low"], abs=1e-4)
+
+
+@pytest.mark.parametrize(("rate", "top"), [(100.0, 106.0), (250.0, 265.0), (0.0, 1.0)])
+def test_there_is_room_above_the_highest_rate(rate: float, top: float) -> None:
+    from matplotlib.figure import Figure
+
+    first, second, empty = axes = Figure().subplots(1, 3, sharey=True)
+    first.errorbar([0, 1], [rate, rate], yerr=([0, 0], [0, 0]))
+    second.axhline(rate / 2)
+    from_zero(axes)
+    assert [axis.get_ylim() for axis in (first, second, empty)] == [(0, pytest.approx(top))] * 3
+
+
+def test_long_notes_are_broken_at_semicolons() -> None:
+    note = "mini scale: recorded speech; not comparable with the published numbers; bars: 95 % intervals"
+    assert broken(note, 6) == note
+    assert broken(note, 5) == note.replace("; bars", ";\nbars")
+    assert broken(note, 1).count("\n") == 2
+    assert broken(note, 1).replace("\n", " ") == note
 
 
 def test_seeds_are_averaged_and_a_lost_epoch_shortens_the_mean(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def test_known_difference() -> None:
     """Five speakers, all better by one error of ten words: difference -0.1, p = 2/2^5."""
     result = compare(system([3] * 5), system([2] * 5), SPEC)
     assert result.difference == pytest.approx(-0.1)
-    assert (result.low, result.high) == (pytest.approx(-0.1), pytest.approx(-0.1))
+    assert result.low == pytest.approx(-0.1)
+    assert result.high == pytest.approx(-0.1)
     assert result.p == pytest.approx(2 / 32)
     assert result.unit == "speaker"
 
@@ -81,9 +82,17 @@ def test_swapping_the_systems_mirrors_the_result() -> None:
 
 
 def test_speakers_are_flipped_as_wholes() -> None:
+    speakers = list("aaabbbcccdddeee")
+    result = compare(system([2] * 15, speakers), system([1] * 15, speakers), SPEC)
+    assert result.p == pytest.approx(2 / 2**5)
+    assert (result.unit, result.note) == ("speaker", "")
+
+
+def test_utterances_are_flipped_where_speakers_are_too_few() -> None:
     speakers = ["a"] * 4 + ["b"] * 4
-    result = compare(system([2] * 8, speakers), system([1] * 8, speakers), SPEC)
-    assert result.p == pytest.approx(2 / 4)
+    result = compare(system([2] * 8, speakers), system([1] * 8, speakers), SPEC, "char")
+    assert result.p == pytest.approx(2 / 2**8)
+    assert (result.unit, result.note) == ("utterance", "2 speakers")
 
 
 def test_order_does_not_matter_but_utterances_and_references_do() -> None:

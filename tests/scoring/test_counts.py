@@ -37,7 +37,8 @@ def test_totals_are_micro_averages() -> None:
     assert word["rate"] == pytest.approx(4 / 6)
     assert word["low"] <= word["rate"] <= word["high"]
     assert scores["char"]["ref"] == 9 + 14 + 2
-    assert (scores["utterances"], scores["speakers"], scores["unit"]) == (3, 2, "speaker")
+    assert (scores["utterances"], scores["speakers"], scores["unit"]) == (3, 2, "utterance")
+    assert scores["note"] == "2 speakers"
 
 
 def test_rates_are_not_capped() -> None:
@@ -49,7 +50,7 @@ def test_rates_are_not_capped() -> None:
 def test_one_utterance_has_no_interval() -> None:
     scores = score(count_rows([row("a", "s", "ja", "nein")]), SPEC)
     assert scores["word"]["low"] is None
-    assert "no intervals" in scores["note"]
+    assert (scores["unit"], scores["note"]) == ("none", "one utterance")
 
 
 @pytest.mark.parametrize(

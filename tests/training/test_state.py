@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import thaw
 from tests.training.conftest import make_recipe, sentences, write_split
 from thaw.config.run import RunRecipe
 from thaw.errors import UserError
@@ -210,6 +211,13 @@ def test_jobs_spread_over_gpus_before_they_share(tmp_path: Path, monkeypatch: py
         claim_gpu(3, tmp_path)
     for _, file in [*held, again]:
         file.close()
+
+
+def test_a_record_names_the_version_outside_a_git_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "code_version", lambda: "")
+    assert environment.record(torch.device("cpu"), 1)["thaw"] == thaw.__version__
+    monkeypatch.setattr(environment, "code_version", lambda: "abc+")
+    assert environment.record(torch.device("cpu"), 1)["thaw"] == "abc+"
 
 
 def test_device_choice_needs_no_gpu_for_cpu_and_refuses_cuda_without_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,6 +222,7 @@ VERSIONS: dict[str, set[str]] = {
     "LM_VERSION": ALL_LMS | decoded(ALL, "lm") | RATES,
     "TRAIN_VERSION": trained(*ALL) | RATES | CURVES,
     "DECODE_VERSION": decoded(ALL, "greedy", "lm") | RATES,
+    "SCORE_VERSION": {job for job in decoded(ALL, "greedy", "lm") if job.startswith("score")} | RATES,
 }
 
 

@@ -9,7 +9,7 @@ from thaw import layout, showing
 from thaw.canonical import canonical_json
 from thaw.config.load import semantic, validate
 from thaw.errors import UserError
-from thaw.plan import resolve
+from thaw.plan import SCORE_VERSION, resolve
 
 try:
     PLAN = resolve(validate(config))

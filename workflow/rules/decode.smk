@@ -55,6 +55,7 @@ rule score:
         "../../envs/tools.yaml"
     params:
         scoring=PLAN.config.scoring.model_dump_json(),
+        version=SCORE_VERSION,
     message:
         "score {wildcards.id}"
     shell:

@@ -11,9 +11,10 @@ from thaw.exhibits.figures import DASHED, error_bars
 from thaw.exhibits.grid import NONE, Block, Cell, Column, Grid, written
 from thaw.exhibits.measures import Result, level_text, load_results
 from thaw.exhibits.spec import ExhibitSpec, RunRow
-from thaw.exhibits.style import TARGET_COLOURS, Look, figure_bytes, figure_titled, house_style, looks
+from thaw.exhibits.style import TARGET_COLOURS, Look, figure_bytes, figure_titled, from_zero, house_style, looks
 from thaw.exhibits.tables import rate_cell
-from thaw.exhibits.tidy import Row, as_csv, columns, heading, points
+from thaw.exhibits.tidy import Row, as_csv, columns, heading, interval_over, points
+from thaw.exhibits.units import Pairs, bars_over, interval_note, units_of_results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 SCRATCH = -18  # where runs from scratch stand, on an axis in per cent
 COLUMNS = columns(
     "scale scale_note model source target target_label treatment label scratch frozen layers frozen_first decoder "
-    "decoder_label seeds wer_percent low high runs"
+    "decoder_label seeds wer_percent low high interval_over runs"
 )
 
 
@@ -84,6 +85,12 @@ def _pair(spec: ExhibitSpec, runs: list[RunRow]) -> Pair:
     )
 
 
+def _units(spec: ExhibitSpec, pairs: list[Pair]) -> Pairs:
+    """What the intervals of the pairs are over, by target."""
+    shown = [one for pair in pairs for one in (*([pair.scratch] if pair.scratch else []), *pair.treated)]
+    return units_of_results((result for one in shown for result in one.results.values()), spec.targets)
+
+
 def _rows(spec: ExhibitSpec, pairs: list[Pair]) -> Iterator[Row]:
     for pair in pairs:
         for one in (*([pair.scratch] if pair.scratch else []), *pair.treated):
@@ -111,6 +118,7 @@ def _row(spec: ExhibitSpec, run: RunRow, result: Result) -> Row:
         "wer_percent": points(result.rate("word")),
         "low": points(scores["low"]),
         "high": points(scores["high"]),
+        "interval_over": interval_over(result.pooled),
         "runs": " ".join(result.runs),
     }
 
@@ -122,8 +130,8 @@ def draw_table(spec: ExhibitSpec, title: str) -> dict[str, bytes]:
     """One block for each model and pair of languages, as csv, md, tex and json."""
     pairs = read_pairs(spec)
     note = (
-        f"[{level_text(spec.scoring.level)}]: bootstrap interval over test speakers, {spec.scoring.bootstrap} "
-        "resamples. Bold: lowest of its column. Of runs with nothing frozen only the study's reference is shown."
+        f"{interval_note(spec.scoring, _units(spec, pairs))} Bold: lowest of its column. Of runs with nothing frozen "
+        "only the study's reference is shown."
     )
     blocks = tuple(_block(spec, pair, (note,) if pair is pairs[-1] else ()) for pair in pairs)
     grid = Grid(f"{spec.study}-{spec.name}", title, spec.note, blocks)
@@ -164,8 +172,9 @@ def draw_figure(spec: ExhibitSpec, title: str) -> dict[str, bytes]:
             _share_axis(axis, any(pair.scratch for pair in pairs))
             axis.set_xlabel("Frozen layers (% of the model's layers)")
         axes[0].set_ylabel("Test WER (%)")
-        axes[0].set_ylim(bottom=0)
-        figure_titled(figure, title, f"{spec.note}; bars: {level_text(spec.scoring.level)} intervals")
+        from_zero(axes)
+        over = bars_over(_units(spec, pairs))
+        figure_titled(figure, title, f"{spec.note}; bars: {level_text(spec.scoring.level)} intervals{over}")
         handles = [
             Line2D([], [], color=look.colour, marker=look.marker, markersize=5, label=label)
             for label, look in style.items()
@@ -182,7 +191,7 @@ def _share_axis(axis: Axes, scratch: bool) -> None:
     if scratch:
         ticks = {SCRATCH: "from\nscratch"} | ticks
     axis.set_xticks(list(ticks), list(ticks.values()))
-    axis.set_xlim(min(ticks) - 7, 106)
+    axis.set_xlim(min(ticks) - (10 if scratch else 7), 106)
 
 
 def _draw_pair(axis: Axes, pair: Pair, decoder: str, look: Look, shift: float) -> None:

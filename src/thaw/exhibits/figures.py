@@ -13,8 +13,9 @@ from thaw.errors import UserError
 from thaw.exhibits.measures import Result, level_text, load_results
 from thaw.exhibits.published import read_curves, read_rates
 from thaw.exhibits.spec import ExhibitSpec, RunRow
-from thaw.exhibits.style import TARGET_COLOURS, Look, figure_bytes, figure_titled, house_style, looks, titled
-from thaw.exhibits.tidy import CURVE_COLUMNS, Row, as_csv, columns, heading, points
+from thaw.exhibits.style import TARGET_COLOURS, Look, figure_bytes, figure_titled, from_zero, house_style, looks, titled
+from thaw.exhibits.tidy import CURVE_COLUMNS, Row, as_csv, columns, heading, interval_over, points
+from thaw.exhibits.units import bars_over, units_of_results
 from thaw.files import read_jsonl
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 DASHED = (0, (4, 2))
 LOSS_LABEL = "CTC loss (nats per utterance)"
 RATE_COLUMNS = columns(
-    "scale scale_note study target target_label treatment label decoder decoder_label seeds wer_percent low high"
+    "scale scale_note study target target_label treatment label decoder decoder_label seeds wer_percent low high "
+    "interval_over"
 )
 
 
@@ -245,8 +247,9 @@ class RatesFigure:
                     _rates(axis, spec, found, style[target], shift, spec.targets[target])
                 _treatment_axis(axis, spec, self.axis)
             axes[0].set_ylabel("WER (%)")
-            axes[0].set_ylim(bottom=0)
-            note = f"{spec.note}; bars: {level_text(spec.scoring.level)} intervals; dotted: baseline"
+            from_zero(axes)
+            over = bars_over(units_of_results(results.values(), spec.targets))
+            note = f"{spec.note}; bars: {level_text(spec.scoring.level)} intervals{over}; dotted: baseline"
             figure_titled(figure, self.title, note)
             figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
             drawn = figure_bytes(figure)
@@ -300,4 +303,5 @@ def _rate_row(spec: ExhibitSpec, result: Result) -> Row:
         "wer_percent": points(result.rate("word")),
         "low": points(scores["low"]),
         "high": points(scores["high"]),
+        "interval_over": interval_over(result.pooled),
     }

@@ -12,7 +12,16 @@ from thaw.errors import UserError
 from thaw.exhibits.dev import Epoch, best_epoch, read_epochs
 from thaw.exhibits.figures import LOSS_LABEL
 from thaw.exhibits.spec import ExhibitSpec, RunRow
-from thaw.exhibits.style import TARGET_COLOURS, Look, figure_bytes, house_style, looks, plain_log_axis, titled
+from thaw.exhibits.style import (
+    TARGET_COLOURS,
+    Look,
+    figure_bytes,
+    from_zero,
+    house_style,
+    looks,
+    plain_log_axis,
+    titled,
+)
 from thaw.exhibits.tidy import Row, as_csv, columns, heading, points
 
 if TYPE_CHECKING:
@@ -68,7 +77,7 @@ def draw_dev(spec: ExhibitSpec, title: str, order: Sequence[str]) -> dict[str, b
     ]
 
     def finish(axis: Axes) -> None:
-        axis.set_ylim(bottom=0)
+        from_zero([axis])
         axis.set_ylabel("Dev WER, greedy (%)")
 
     labels = [f"{one.label}  ({one.best[1]:.1f} % @ step {one.best[0]:,})" if one.best else one.label for one in series]

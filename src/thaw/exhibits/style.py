@@ -24,6 +24,7 @@ COLOURS = ("#000000", "#888888", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D
 TARGET_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 PRINT_DPI = 200
+NOTE_SIZE, NOTE_LINE, NOTE_CHARACTERS = 7.5, 9.0, 17.0  # points; points from line to line; characters to an inch
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -109,18 +110,45 @@ def figure_bytes(figure: Figure) -> dict[str, bytes]:
 
 def titled(axis: Axes, title: str, note: str) -> None:
     """A bold title over a panel, and under it, smaller, the words that name the scale."""
-    axis.set_title(title, pad=18)
-    axis.annotate(note, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=7.5,
+    inches = axis.figure.bbox.width / axis.figure.dpi
+    note = broken(note, inches - 0.6)  # beside the labels of the y axis
+    axis.set_title(title, pad=18 + NOTE_LINE * note.count("\n"))
+    axis.annotate(note, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=NOTE_SIZE,
                   color="#444444")  # fmt: skip
 
 
 def figure_titled(figure: Figure, title: str, note: str) -> None:
     """The same over a whole figure."""
-    heading = figure.suptitle(f"{title}\n", x=0.012, ha="left", fontweight="bold", fontsize=9.5)
-    heading.set_linespacing(1.5)
-    heading.set_in_layout(True)
+    from matplotlib.transforms import offset_copy
+
+    note = broken(note, figure.get_figwidth() - 0.2)
+    lines = 1 + note.count("\n")
+    # The empty lines of the heading keep the room that the note, which the layout does not see, is put into.
+    heading = figure.suptitle(title + "\n" * lines, x=0.012, ha="left", fontweight="bold", fontsize=9.5)
+    below = offset_copy(figure.transFigure, fig=figure, y=-15, units="points")
     place = (0.012, heading.get_position()[1])
-    figure.text(*place, f"\n{note}", ha="left", va="top", fontsize=7.5, color="#444444", linespacing=2.1)
+    figure.text(*place, note, ha="left", va="top", fontsize=NOTE_SIZE, color="#444444", transform=below,
+                in_layout=False)  # fmt: skip
+
+
+def broken(note: str, inches: float) -> str:
+    """A note in as many lines as it takes not to be wider than `inches`; lines end at its semicolons."""
+    lines = [""]
+    for part in note.split("; "):
+        longer = f"{lines[-1]}; {part}" if lines[-1] else part
+        if lines[-1] and len(longer) > inches * NOTE_CHARACTERS:
+            lines[-1] += ";"
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
+def from_zero(axes: Sequence[Axes]) -> None:
+    """A common y axis from 0, with room for markers at its upper end; for when all is drawn."""
+    top = max((axis.dataLim.y1 for axis in axes if math.isfinite(axis.dataLim.y1)), default=0.0)
+    for axis in axes:
+        axis.set_ylim(0, 1.06 * top or 1.0)
 
 
 def plain_log_axis(axis: Axis) -> None:

@@ -9,15 +9,16 @@ from thaw.errors import UserError
 from thaw.exhibits.figures import DASHED, error_bars
 from thaw.exhibits.measures import Result, level_text, load_results
 from thaw.exhibits.spec import ExhibitSpec
-from thaw.exhibits.style import TARGET_COLOURS, Look, figure_bytes, house_style, looks, titled
-from thaw.exhibits.tidy import Row, as_csv, columns, heading, points
+from thaw.exhibits.style import TARGET_COLOURS, Look, figure_bytes, from_zero, house_style, looks, titled
+from thaw.exhibits.tidy import Row, as_csv, columns, heading, interval_over, points
+from thaw.exhibits.units import bars_over, units_of_results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = columns(
     "scale scale_note study target target_label model treatment label scratch learning_rate decoder decoder_label "
-    "seeds wer_percent low high runs"
+    "seeds wer_percent low high interval_over runs"
 )
 
 
@@ -40,7 +41,8 @@ def draw_sweep(spec: ExhibitSpec, title: str) -> dict[str, bytes]:
             shift = 1.025 ** (place - (len(spec.targets) - 1) / 2)  # so that intervals do not lie on each other
             _target(axis, mine, rates, style[target], shift, spec.targets[target])
         _axes(axis, sorted(set(rates.values())), decoder)
-        note = f"{spec.note}; bars: {level_text(spec.scoring.level)} intervals"
+        over = bars_over(units_of_results(results.values(), spec.targets))
+        note = f"{spec.note}; bars: {level_text(spec.scoring.level)} intervals{over}"
         titled(axis, title, note)
         figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(spec.targets)))
         drawn = figure_bytes(figure)
@@ -76,7 +78,7 @@ def _axes(axis: Axes, rates: Sequence[float], decoder: str) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
     if len(rates) > 7:
         axis.tick_params(axis="x", rotation=35)
-    axis.set_ylim(bottom=0)
+    from_zero([axis])
     axis.set_xlabel("Peak learning rate (logarithmic)")
     axis.set_ylabel(f"Test WER, {decoder} (%)")
 
@@ -97,5 +99,6 @@ def _row(spec: ExhibitSpec, result: Result) -> Row:
         "wer_percent": points(result.rate("word")),
         "low": points(scores["low"]),
         "high": points(scores["high"]),
+        "interval_over": interval_over(result.pooled),
         "runs": " ".join(result.runs),
     }

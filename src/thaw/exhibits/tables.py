@@ -6,7 +6,7 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from thaw.errors import UserError
 from thaw.exhibits.dev import DevRates, read_dev_rates
@@ -26,6 +26,7 @@ from thaw.exhibits.measures import (
 from thaw.exhibits.published import PublishedRate, read_rates
 from thaw.exhibits.spec import CorpusRow, ExhibitSpec
 from thaw.exhibits.tidy import corpora_csv, rates_csv
+from thaw.exhibits.units import count_text, interval_note, paired_over, units_of_results
 from thaw.files import read_json
 
 SPLITS = ("train", "dev", "test")
@@ -160,6 +161,15 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
 
 
+def rate_text(scores: Mapping[str, Any], level: Level) -> str:
+    """The rate and interval of one decode: "62.3 % [59.8, 64.9]"."""
+    found = scores[level]
+    text = f"{percent(found['rate'])} %"
+    if found["low"] is not None:
+        text += f" [{percent(found['low'])}, {percent(found['high'])}]"
+    return text
+
+
 def p_text(p: float) -> str:
     """A p value with three decimals, as tables print it."""
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
@@ -220,11 +230,8 @@ def _known(rates: list[PublishedRate], target: str, level: Level) -> list[float]
 
 
 def _rate_notes(spec: ExhibitSpec, results: Results) -> list[str]:
-    notes = [
-        f"[{level_text(spec.scoring.level)}]: bootstrap interval over test speakers, "
-        f"{spec.scoring.bootstrap} resamples. Bold: lowest of its column."
-    ]
-    notes += dict.fromkeys(note for result in results.values() if (note := str(result.pooled.get("note", ""))))
+    units = units_of_results(results.values(), spec.targets)
+    notes = [f"{interval_note(spec.scoring, units)} Bold: lowest of its column."]
     seeds = {len(result.seeds) for result in results.values()}
     if seeds != {1}:
         notes.append(f"Mean ± standard deviation over {'–'.join(map(str, sorted(seeds)))} random seeds.")
@@ -238,8 +245,8 @@ def _source_notes(spec: ExhibitSpec, decoder: str) -> list[str]:
         for decode in run.decodes:
             if decode.decoder == decoder:
                 scores = load_seed(run, decode).scores
-                rates = ", ".join(f"{name} {percent(scores[level]['rate'])} %" for level, name in LEVELS.items())
-                notes.append(f"Source model on its own test set ({run.target_label}): {rates}.")
+                rates = ", ".join(f"{name} {rate_text(scores, level)}" for level, name in LEVELS.items())
+                notes.append(f"Source model on its own test set ({run.target_label}): {rates}; {count_text(scores)}.")
     return notes
 
 
@@ -247,6 +254,7 @@ def _differences_block(
     spec: ExhibitSpec, decoder: str, base: str, found: Differences, results: Results, stub: str
 ) -> Block:
     label = spec.treatments[base]
+    over = paired_over(units_of_results(results.values(), spec.targets))
     columns = tuple(Column(f"{name} (p)", target) for target in spec.targets.values() for name in LEVELS.values())
     rows = []
     for treatment, name in spec.treatments.items():
@@ -261,7 +269,7 @@ def _differences_block(
             rows.append((Cell(name), *cells))
     note = (
         f"Points of WER and CER above ({MINUS}: below) “{label}”, same test utterances. p: two-sided paired "
-        f"permutation test over speakers, Holm-corrected within each column; bold: p < {SIGNIFICANT}."
+        f"permutation test {over}, Holm-corrected within each column; bold: p < {SIGNIFICANT}."
     )
     title = f"Difference to “{label}”: {spec.decoders[decoder]}"
     return Block(title, stub, columns, tuple(rows), (note,))

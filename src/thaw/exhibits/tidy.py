@@ -22,9 +22,9 @@ def columns(names: str) -> list[str]:
 
 RATE_COLUMNS = columns(
     "scale scale_note study block target target_label treatment label decoder decoder_label measure seed percent low "
-    "high spread_over_seeds sub del ins ref utterances speakers to_baseline to_baseline_low to_baseline_high "
-    "to_baseline_p to_baseline_p_holm to_reference to_reference_low to_reference_high to_reference_p "
-    "to_reference_p_holm published_percent remark run decode scores_file counts_file"
+    "high interval_over spread_over_seeds sub del ins ref utterances speakers to_baseline to_baseline_low "
+    "to_baseline_high to_baseline_p to_baseline_p_holm to_reference to_reference_low to_reference_high "
+    "to_reference_p to_reference_p_holm published_percent remark run decode scores_file counts_file"
 )
 CORPUS_COLUMNS = columns(
     "scale scale_note study corpus label source split listed kept rejected rejected_by_reason hours speakers "
@@ -52,6 +52,11 @@ def heading(spec: ExhibitSpec) -> Row:
 def points(fraction: float | None) -> float | str:
     """A fraction in per cent, at a precision far below its interval; empty for None."""
     return "" if fraction is None else round(100 * fraction, 4)
+
+
+def interval_over(scores: Mapping[str, Any]) -> str:
+    """What the intervals and tests of these scores resample: "speakers", "utterances", or nothing."""
+    return {"speaker": "speakers", "utterance": "utterances"}.get(str(scores.get("unit", "")), "")
 
 
 def rates_csv(
@@ -111,6 +116,7 @@ def _edits(scores: Mapping[str, Any], level: Level) -> Row:
     counts = scores[level]
     row = {key: counts[key] for key in ("sub", "del", "ins", "ref")}
     row |= {"percent": points(counts["rate"]), "low": points(counts["low"]), "high": points(counts["high"])}
+    row["interval_over"] = interval_over(scores)
     return row | {"utterances": scores.get("utterances", ""), "speakers": scores.get("speakers", "")}
 
 

@@ -29,6 +29,7 @@ class Comparison:
     high: float | None
     p: float  # two-sided
     unit: Unit
+    note: str = ""  # why the units are not speakers, where they are not
 
 
 def compare(
@@ -40,7 +41,8 @@ def compare(
     """Compare two systems' counts of the same utterances (any order); UserError where they are not the same."""
     pairs = _paired(first, second, level)
     errors = [(a.errors, b.errors, a.ref) for _, a, b in pairs]
-    units = units_of([speaker for speaker, _, _ in pairs], np.array(errors, dtype=np.int64))
+    words = np.array([c.word.ref for c in first], dtype=np.int64)
+    units = units_of([speaker for speaker, _, _ in pairs], np.array(errors, dtype=np.int64), words)
     total = units.totals.sum(axis=0)
     if total[2] == 0:
         raise UserError("nothing to compare: the references are empty")
@@ -50,7 +52,8 @@ def compare(
         sums = resampled_sums(units.totals, spec.bootstrap, spec.seed)
         low, high = percentile_interval(ratio(sums[:, 1] - sums[:, 0], sums[:, 2]), spec.level)
     differences = units.totals[:, 1] - units.totals[:, 0]
-    return Comparison(float((total[1] - total[0]) / total[2]), low, high, sign_flip_p(differences), units.kind)
+    change = float((total[1] - total[0]) / total[2])
+    return Comparison(change, low, high, sign_flip_p(differences), units.kind, units.note)
 
 
 def _paired(

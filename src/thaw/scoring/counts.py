@@ -57,13 +57,14 @@ def score(counts: list[UtteranceCounts], spec: ScoringSpec) -> dict[str, Any]:
     """Totals, rates and intervals of one system, as scores.json holds them.
 
     Rates are fractions, micro-averaged, not capped at 1. `low` and `high` are null where there is one utterance only.
+    `unit` is what intervals are over, `note` why that is not speakers (see `thaw.scoring.intervals`).
     Raises UserError where there is no reference word at all.
     """
     totals = {level: sum((getattr(c, level) for c in counts), Edits()) for level in LEVELS}
     if totals["word"].ref == 0:
         raise UserError("nothing to score: the references hold no words")
-    columns = [(c.word.errors, c.word.ref, c.char.errors, c.char.ref) for c in counts]
-    units = units_of([c.speaker for c in counts], np.array(columns, dtype=np.int64))
+    columns = np.array([(c.word.errors, c.word.ref, c.char.errors, c.char.ref) for c in counts], dtype=np.int64)
+    units = units_of([c.speaker for c in counts], columns, columns[:, 1])
     intervals = rate_intervals(units, spec.bootstrap, spec.level, spec.seed)
     scores: dict[str, Any] = {
         "utterances": len(counts),

@@ -1,10 +1,16 @@
-"""Error rates with bootstrap intervals over speakers.
+"""Error rates with bootstrap intervals over speakers, or over utterances where there are too few speakers to draw from.
 
 A rate is a micro average: all errors over all reference items, not capped at 1. Utterances of one speaker are not
 independent, so whole speakers are drawn with replacement (blockwise bootstrap: Liu & Peng, arXiv 1912.09508; for
 utterances, Bisani & Ney, ICASSP 2004). The interval is the plain percentile one.
 
-Shapes: S speakers (or utterances, where they are the units), K columns of counts, R resamples.
+With few speakers, or one who says most of the words, resamples of speakers show no more than how often that one was
+drawn. Speakers of unequal weight are worth (sum of words)² / (sum of squared words) equal ones (Kish, Survey Sampling,
+1965). Where that is four or less, utterances are drawn instead: the interval is then for other utterances of the same
+speakers, not for other speakers, and `Units.note` says why. It is always so below five speakers, and where one has half
+of the words. A change of this rule raises `SCORE_VERSION` in thaw/plan.py.
+
+Shapes: U utterances, S speakers (or utterances, where they are the units), K columns of counts, R resamples.
 """
 
 from __future__ import annotations
@@ -22,29 +28,43 @@ Unit = Literal["speaker", "utterance", "none"]
 Counts = NDArray[np.int64]
 
 BLOCK = 1 << 21  # draws held in memory at once
+TOO_FEW = 4  # equal speakers
+ONE_SPEAKER = "one speaker"
 
 
 @dataclass(frozen=True)
 class Units:
-    """What is resampled: `totals` (S, K) are the summed counts of each unit."""
+    """What is resampled: `totals` (S, K) are the summed counts of each unit. A `note` is short: "one speaker"."""
 
     kind: Unit
     totals: Counts
     note: str = ""  # why the units are not speakers, where they are not
 
 
-def units_of(speakers: Sequence[str], counts: Counts) -> Units:
-    """Sum utterance counts (U, K) by speaker; below two speakers, utterances are the units, below two, nothing is."""
+def units_of(speakers: Sequence[str], counts: Counts, words: Counts) -> Units:
+    """What to resample of utterance counts (U, K): speakers, or utterances, or nothing where there is but one.
+
+    `words` (U,) are reference words: what speakers weigh, whatever is counted, so that words and characters are
+    resampled alike.
+    """
     names, place = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
-    if len(names) >= 2:
+    weights = np.zeros(len(names), dtype=np.int64)
+    np.add.at(weights, place, words)
+    if int(weights.sum()) ** 2 > TOO_FEW * int((weights**2).sum()):
         totals = np.zeros((len(names), counts.shape[1]), dtype=np.int64)
         np.add.at(totals, place, counts)
         return Units("speaker", totals)
     if len(counts) >= 2:
-        return Units(
-            "utterance", counts, "fewer than two speakers: resampled by utterance, so intervals are too narrow"
-        )
-    return Units("none", counts, "fewer than two utterances: no intervals")
+        return Units("utterance", counts, _why_not_speakers(weights))
+    return Units("none", counts, "one utterance")
+
+
+def _why_not_speakers(weights: Counts) -> str:
+    if len(weights) == 1:
+        return ONE_SPEAKER
+    if len(weights) <= TOO_FEW:
+        return f"{len(weights)} speakers"
+    return f"{len(weights)} speakers, one of them with {100 * weights.max() / max(weights.sum(), 1):.0f} % of the words"
 
 
 def resampled_sums(totals: Counts, resamples: int, seed: int) -> Counts:

@@ -96,7 +96,7 @@ def code_version() -> str:
 def record(device: torch.device, processes: int) -> dict[str, Any]:
     """What decides the bits beside the recipe: versions, threads, instruction set, device, code."""
     facts: dict[str, Any] = {
-        "thaw": code_version(),
+        "thaw": code_version() or thaw.__version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
