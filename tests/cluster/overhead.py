@@ -17,8 +17,6 @@ from pathlib import Path
 from tests.cluster.cluster import Cluster, running, why_not
 from tests.cluster.disturbed import FASTER, REPOSITORY
 
-# An array waits until all its jobs are ready, so --jobs must let them all in at once.
-SNAKEMAKE = (sys.executable, "-m", "snakemake", "--profile", str(REPOSITORY / "slurm"), *FASTER)
 SNAKEFILE = """\
 rule all:
     input: [f"out/{{i}}" for i in range({jobs})]
@@ -27,29 +25,34 @@ rule one:
     resources: runtime=5, mem_mb=500
     shell: "touch {{output}}"
 """
+MINUTES = 30  # after which a measurement is given up
 
 
 def measure(cluster: Cluster, jobs: int, *arguments: str) -> str:
     """Run so many empty jobs; gives one row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "Snakefile").write_text(SNAKEFILE.format(jobs=jobs))
-        before = cluster.run("sacct", "-X", "-n", "-P", "--format=JobID").split()
+        before = job_ids(cluster)
         began, cpu = time.monotonic(), children()
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "snakemake", "--profile", str(REPOSITORY / "slurm")),
-                *(*FASTER, "--jobs", "4", *arguments),
-            ],
+        # Its standard output is empty; its messages are shown where it fails.
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "--profile", str(REPOSITORY / "slurm"), *FASTER, *arguments],
             cwd=folder,
             env=cluster.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60 * MINUTES,
+            check=False,
         )
         wall, cpu = time.monotonic() - began, children() - cpu
-    time.sleep(3)  # the last numbers arrive in the database
-    spent = sum(job_seconds(cluster, before))
-    return f"{wall / jobs:8.2f} {spent / jobs:10.2f} {cpu / jobs:14.2f}"
+        if done.returncode or len(list(Path(folder, "out").iterdir())) != jobs:
+            raise RuntimeError(f"snakemake: {done.returncode}\n{done.stderr[-4000:]}{cluster.queue()}")
+    new = job_ids(cluster) - before
+    while len(spent := job_seconds(cluster, new)) < len(new):  # the last numbers arrive in the database a little later
+        time.sleep(1)
+    submissions = len({job.partition("_")[0] for job in new})
+    return f"{jobs:4} {submissions:11} {sum(spent) / jobs:11.2f} {cpu / jobs:17.2f} {wall / jobs:7.2f}"
 
 
 def children() -> float:
@@ -58,15 +61,20 @@ def children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def job_seconds(cluster: Cluster, before: list[str]) -> list[float]:
-    """CPU seconds of all jobs that are not among `before`, all their steps included."""
-    found = []
-    for row in cluster.run("sacct", "-X", "-n", "-P", "--format=JobID,TotalCPU").splitlines():
-        job, _ = row.split("|")
-        if job not in before:
-            total = cluster.run("sacct", "-n", "-P", f"--jobs={job}", "--format=JobID,TotalCPU").splitlines()
-            found += [seconds(line.split("|")[1]) for line in total if "." in line.split("|")[0]]
-    return found
+def job_ids(cluster: Cluster) -> set[str]:
+    """All jobs that ever were; the parts of an array are jobs."""
+    return set(cluster.run("sacct", "-X", "-n", "-P", "--format=JobID").split())
+
+
+def job_seconds(cluster: Cluster, jobs: set[str]) -> list[float]:
+    """CPU seconds of each of these jobs that has ended, all its steps together."""
+    total: dict[str, float] = {}
+    for row in cluster.run("sacct", "-n", "-P", "--format=JobID,State,TotalCPU").splitlines():
+        step, state, cpu = row.split("|")
+        job, _, name = step.partition(".")
+        if job in jobs and name and state == "COMPLETED":
+            total[job] = total.get(job, 0.0) + seconds(cpu)
+    return list(total.values())
 
 
 def seconds(text: str) -> float:
@@ -81,11 +89,11 @@ def main(jobs: int) -> int:
     if reason := why_not():
         print(reason, file=sys.stderr)
         return 1
-    print(f"{jobs} empty jobs, {os.cpu_count()} cores; seconds per job")
-    print("                  wall   CPU in it   CPU of Snakemake")
+    print(f"Empty jobs, {os.cpu_count()} cores; seconds per job")
+    print("           jobs submissions   CPU in it  CPU of Snakemake    wall")
     with running() as cluster:
-        print("each alone   ", measure(cluster, jobs))
-        print("one array    ", measure(cluster, jobs, "--slurm-array-jobs", "one"))
+        print("each alone", measure(cluster, jobs))
+        print("one array ", measure(cluster, jobs, "--slurm-array-jobs", "one"))
     return 0
 
 

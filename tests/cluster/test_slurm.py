@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.disturbed import Study
-from thaw.commands.train import budget
 
-EARLY = 40  # the epoch, of 1000, in which the training is disturbed
+EARLY = 80  # the step, of 1200, after which the training is disturbed
 
 
 def test_a_study_runs_as_typed(calm: Study, cluster: Cluster) -> None:
@@ -22,7 +22,7 @@ def test_a_study_runs_as_typed(calm: Study, cluster: Cluster) -> None:
 
 
 def test_requeued_by_hand(study: Study, calm: Study, cluster: Cluster) -> None:
-    job = study.disturb_at(EARLY)
+    job = study.held_at(EARLY)
     saved = study.saved_step()
     cluster.run("scontrol", "requeue", job)
     study.must_equal(calm, saved, starts=2)
@@ -30,7 +30,7 @@ def test_requeued_by_hand(study: Study, calm: Study, cluster: Cluster) -> None:
 
 
 def test_cancelled_by_hand(study: Study, calm: Study, cluster: Cluster) -> None:
-    job = study.disturb_at(EARLY)
+    job = study.held_at(EARLY)
     saved = study.saved_step()
     cluster.run("scancel", job)
     study.must_equal(calm, saved, starts=2)
@@ -38,7 +38,7 @@ def test_cancelled_by_hand(study: Study, calm: Study, cluster: Cluster) -> None:
 
 
 def test_preempted_by_an_urgent_job(study: Study, calm: Study, cluster: Cluster) -> None:
-    job = study.disturb_at(EARLY)
+    job = study.held_at(EARLY)
     saved = study.saved_step()
     cluster.run("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 5")
     study.must_equal(calm, saved, starts=2)
@@ -46,7 +46,7 @@ def test_preempted_by_an_urgent_job(study: Study, calm: Study, cluster: Cluster)
 
 
 def test_its_node_goes_down_and_comes_back(study: Study, calm: Study, cluster: Cluster) -> None:
-    job = study.disturb_at(EARLY)
+    job = study.held_at(EARLY)
     saved = study.saved_step()
     node = cluster.run("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
     cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
@@ -59,26 +59,31 @@ def test_its_node_goes_down_and_comes_back(study: Study, calm: Study, cluster: C
 
 
 def test_snakemake_is_killed_and_started_again(study: Study, calm: Study, cluster: Cluster) -> None:
-    job = study.disturb_at(EARLY)
+    job = study.held_at(EARLY)
+    saved = study.saved_step()
     study.kill()
     assert study.jobs() == [job]  # its job goes on
-    study.pause(20)  # so that it is still at work when its second is submitted
     study.start("--unlock").wait()
     study.start()
+    # The second job meets the first at work: it waits, and finds nothing left to train.
+    study.wait(lambda: "waiting: results/state" in study.training_log(), "a second trainer that waits")
+    assert len(study.jobs()) == 2
+    assert study.saved_step() == saved
+    study.send(signal.SIGCONT)
     study.must_equal(calm, 0, starts=1)
 
 
 def test_time_limits_shorter_than_the_training(study: Study, calm: Study, cluster: Cluster) -> None:
-    job = study.disturb_at(EARLY, "--set-resources", "train:runtime=2")
-    cluster.run(
-        "scontrol", "update", f"jobid={job}", "TimeLimit=+2"
-    )  # its start alone may take a minute on a busy machine
-    study.pause(budget(0, 2) - study.trainer_age())  # as a slow disk would, until its own time is nearly over
+    job = study.held_at(EARLY, "--set-resources", "train:runtime=1")
+    saved = study.saved_step()
+    time.sleep(20)  # a step that takes so long, as on a hanging disk: there is no room for two more of them
+    study.send(signal.SIGCONT)
     study.wait(lambda: cluster.history(job) == ["FAILED"], "a stop before the limit")  # exit 75; else it is TIMEOUT
-    assert "the same command goes on from there" in study.training_log()
-    job = study.wait_for_epoch(EARLY)
+    assert "the same command goes on from there" in study.job_log(job)
+    assert study.job_log(job).count("time budget") == 1  # only Snakemake's main process tries again
+    job = study.hold_after(study.saved_step())
+    assert study.resumed_at() >= saved
     saved = study.saved_step()
     cluster.run("scontrol", "update", f"jobid={job}", "EndTime=now+1")
-    study.pause()
     study.wait(lambda: cluster.history(job) == ["TIMEOUT"], "the end of the time")
     study.must_equal(calm, saved, starts=3)
