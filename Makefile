@@ -39,7 +39,7 @@ test: setup  ## set up, linters, types, all tests
 
 test-cluster: setup  ## tests on real SLURM daemons, started on this host (root, Debian): minutes
 	timeout --kill-after=30 10m envs/slurm.sh || echo "SLURM: its installation did not end; its tests may be skipped."
-	pytest tests/cluster -rs --durations=0
+	pytest tests/cluster -vv -rs --durations=0
 
 bench: setup  ## run every benchmark in bench/, in turn
 	@shopt -s nullglob; for file in bench/[!_]*.py; do name=$${file##*/}; echo "== $$name"; python -m "bench.$${name%.py}"; done

@@ -27,10 +27,15 @@ if [ ! -e $policy ]; then
 fi
 
 log=$(mktemp)
-get() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $packages; }
+# Without a network, or with another apt at work, it must give up soon: a connection is waited for 20 s, a lock 60 s.
+apt() {
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 \
+        -o Acquire::Retries=1 -o DPkg::Lock::Timeout=60 "$@" </dev/null
+}
+get() { apt --no-install-recommends install $packages; }
 echo "SLURM: installing $packages ..."
 # The package lists of a machine may be old or absent: try, refresh, try again.
-if ! { get || { apt-get -qq update && get; }; } >"$log" 2>&1; then
+if ! { get || { apt update && get; }; } >"$log" 2>&1; then
     # Addresses are kept out: they may be a private mirror's.
     sed -E 's#(https?|file)://[^ ,]*#<address>#g' "$log" | tail -n 15 | sed 's/^/    /'
     echo "SLURM could not be installed; its tests will be skipped."

@@ -55,6 +55,13 @@ FIRST = {
 }
 
 
+def tries_again(times):
+    """How often a failed job is tried again: by the Snakemake that a person started, never by the one inside a job."""
+    # The one inside passes over --retries 0 where a rule has its own number. It would start a training anew that ended
+    # itself because its job's time is up, and multiply the tries.
+    return times if workflow.is_main_process else 0
+
+
 def first(wildcards):
     """The priority of a job."""
     return 10 if wildcards.id in FIRST else 0

@@ -10,7 +10,7 @@ rule fetch:
     log:
         "results/logs/fetch/{id}.log",
     priority: first
-    retries: 2
+    retries: tries_again(2)
     conda:
         "../../envs/tools.yaml"
     threads: 1

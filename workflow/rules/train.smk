@@ -55,7 +55,7 @@ rule train:
     log:
         "results/logs/train/{id}.log",
     priority: first
-    retries: EXECUTION.attempts - 1
+    retries: tries_again(EXECUTION.attempts - 1)
     conda:
         "../../envs/tools.yaml"
     threads: EXECUTION.threads
