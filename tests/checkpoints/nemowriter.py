@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 import yaml
-from thaw.models.quartznet import nemo_keys
 from torch import Tensor
 
 from thaw.config.models import QuartzNetSpec
 from thaw.models import LayeredModel, build
+from thaw.models.quartznet import nemo_keys
 
 LETTERS = " ab'é"
 SPEC = QuartzNetSpec(kind="quartznet", variant="mini-3x1")
