@@ -129,7 +129,8 @@ class Cluster:
         self.until("slurmctld", lambda: self.works("scontrol", "ping"))
         for node in NODES:
             self.start_node(node)
-        self.until("slurmctld", lambda: self.idle_nodes() == len(NODES))
+        for node in NODES:
+            self.until(node, lambda: self.idle_nodes() == len(NODES))
 
     def configure(self) -> None:
         """Write the key and all configuration files."""
@@ -149,6 +150,9 @@ class Cluster:
         private(self.folder / "slurmdbd.conf", SLURMDBD_CONF.format(**facts).encode())
         (self.folder / "slurm.conf").write_text(SLURM_CONF.format(**facts))
         (self.folder / "gres.conf").write_text("".join(f"NodeName={node} Name=gpu File=/dev/null\n" for node in NODES))
+        # Nothing here uses cgroups. The plugin for version 2 wants to write where many containers may only read, and to
+        # find any is an error; that for version 1 does nothing until it is asked.
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         for name in ("bin", "controller", "database", *(f"spool-{node}" for node in NODES)):
             (self.folder / name).mkdir()
         # Snakemake's plugin takes SLURM_CONF away from the srun inside a job, which then looks in /etc/slurm.
