@@ -7,12 +7,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from pydantic import ValidationError
 
 from tests.corpora.wavs import recording
 from thaw.config.sources import HeldOut, PromptsSource
+from thaw.corpora.credits import credit
 from thaw.corpora.listing import Listing, sentence_key
-from thaw.corpora.prompts import packages, read, spoken
+from thaw.corpora.prompts import SECOND, packages, read, spoken
 from thaw.errors import UserError
 
 LIST = """; Core Sounds
@@ -135,7 +139,99 @@ def test_what_a_user_can_mend(tmp_path: Path) -> None:
         listed(folder)
 
 
+# --- a second voice ---------------------------------------------------------------------------------------------------
+
+SECOND_FILES = ("digits/0", "digits/2", "digits/star", "added", "digits/55")
+
+
+def two_voices(folder: Path, voice: str = "it") -> PromptsSource:
+    """The trees of both voices in one folder; other languages than Italian get the same list and prompts."""
+    tree(folder)
+    first = {"it": "it_IT_m_Carlo", "fr": "fr_CA_f_June"}[voice]
+    (folder / "usr/share/asterisk/sounds/it_IT_m_Carlo").rename(folder / "usr/share/asterisk/sounds" / first)
+    doc = folder / "usr/share/doc"
+    (doc / "asterisk-core-sounds-it").rename(doc / f"asterisk-core-sounds-{voice}")
+    (doc / f"asterisk-core-sounds-{voice}/core-sounds-it.txt.gz").rename(
+        doc / f"asterisk-core-sounds-{voice}/core-sounds-{voice}.txt.gz"
+    )
+    (doc / SECOND[voice].package).mkdir()
+    for name in SECOND_FILES:
+        path = folder / "usr/share/asterisk/sounds" / SECOND[voice].folder / f"{name}{SECOND[voice].suffix}"
+        if path.suffix == ".wav":
+            recording(path, 0.3)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(1600) / 8000)
+            soundfile.write(path, tone, 8000, format="RAW", subtype="GSM610")
+    return PromptsSource(kind="prompts", voice=voice, path=str(folder), second_voice=True)
+
+
+def test_the_second_voice_is_test(tmp_path: Path) -> None:
+    listing = read(two_voices(tmp_path / "tree"), tmp_path / "root")
+    tested = {u.id: (u.text, u.speaker) for u in listing.utterances if u.split == "test"}
+    assert tested == {"paola/digits/0": ("cero", "Paola"), "paola/digits/2": ("two", "Paola")}
+    assert {(u.speaker, u.split) for u in listing.utterances if u.id not in tested} == {
+        ("Carlo", "train"),
+        ("Carlo", "dev"),
+    }
+    assert all((listing.clips / u.file).is_file() for u in listing.utterances)
+    assert not (tmp_path / "root").exists()  # WAV files are read where they are
+
+
+def test_no_sentence_of_the_second_voice_is_trained_on(tmp_path: Path) -> None:
+    """Nor is the row that says "digits/0" again, with other words."""
+    source = two_voices(tmp_path / "tree")
+    listing = read(source, tmp_path / "root")
+    trained = {sentence_key(u.text) for u in listing.utterances if u.split != "test"}
+    assert trained.isdisjoint({"cero", "diez", "two"})
+    gone = {(r.id, r.split, r.reason) for r in listing.rejects if r.id.startswith("digits/")}
+    assert gone == {
+        ("digits/0", "train", "said in test"),
+        ("digits/2", "train", "said in test"),
+        ("digits/0", "train", "duplicate id"),
+    }
+    one = read(source.model_copy(update={"second_voice": False}), tmp_path / "root")
+    assert len(one.utterances) == len(listing.utterances) == 11  # two of each in place of two
+
+
+def test_gsm_is_decoded(tmp_path: Path) -> None:
+    listing = read(two_voices(tmp_path / "tree", "fr"), tmp_path / "root")
+    (zero,) = (u for u in listing.utterances if u.id == "armelle/digits/0")
+    wav = listing.clips / zero.file
+    assert wav.is_relative_to(tmp_path / "root")
+    pcm, rate = soundfile.read(wav)
+    assert (rate, len(pcm)) == (8000, 1600)
+    assert np.sqrt(np.mean(pcm**2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.1)
+    assert zero.bytes == wav.stat().st_size
+
+
+def test_a_second_voice_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="es, fr and it have one, ru has none"):
+        PromptsSource(kind="prompts", voice="ru", second_voice=True)
+    source = two_voices(tmp_path / "tree", "fr")
+    sounds = tmp_path / "tree/usr/share/asterisk/sounds"
+    shutil.rmtree(sounds / "fr")
+    (sounds / "fr").symlink_to("fr_CA_f_June")  # as an installed first voice may be called
+    with pytest.raises(UserError, match="not the sounds of asterisk-prompt-fr-armelle"):
+        read(source, tmp_path / "root")
+
+
+def test_credits_name_both_voices() -> None:
+    licence, citation = credit(PromptsSource(kind="prompts", voice="it", second_voice=True))
+    assert licence == "CC BY 3.0; CC BY-SA 3.0 IT"
+    assert "Carlo Flora" in citation
+    assert "Paola Dal Zot" in citation
+
+
 # --- packages ---------------------------------------------------------------------------------------------------------
+
+
+def build(top: Path, name: str, folder: Path) -> None:
+    """The package `name` of what `top` holds, in `folder`."""
+    (top / "DEBIAN").mkdir()
+    control = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: nobody <a@example.org>\nDescription: x\n"
+    (top / "DEBIAN" / "control").write_text(control)
+    subprocess.run(["dpkg-deb", "-b", str(top), str(folder / f"{name}_1_all.deb")], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -148,12 +244,7 @@ def debs(tmp_path: Path) -> Path:
     for name, part in zip(packages("it"), ("asterisk", "doc"), strict=True):
         top = tmp_path / name
         shutil.copytree(whole / "usr/share" / part, top / "usr/share" / part)
-        (top / "DEBIAN").mkdir()
-        control = (
-            f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: nobody <a@example.org>\nDescription: x\n"
-        )
-        (top / "DEBIAN" / "control").write_text(control)
-        subprocess.run(["dpkg-deb", "-b", str(top), str(folder / f"{name}_1_all.deb")], check=True, capture_output=True)
+        build(top, name, folder)
     return folder
 
 
@@ -182,6 +273,17 @@ def test_packages_by_apt(debs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     listing = read(PromptsSource(kind="prompts", voice="it"), Path("root"))
     assert len(listing.utterances) == 11
     assert (tmp_path / "calls").read_text().splitlines() == [f"download {name}" for name in packages("it")]
+
+
+def test_the_second_package_by_apt(debs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = tmp_path / "second"
+    recording(top / "usr/share/asterisk/sounds/it_IT_f_Menardi/digits/2.wav")
+    (top / "usr/share/doc" / SECOND["it"].package).mkdir(parents=True)
+    build(top, SECOND["it"].package, debs)
+    fake_apt(tmp_path / "bin", f'echo "$@" >> {tmp_path}/calls; cp {debs}/$2_*.deb .', monkeypatch)
+    listing = read(PromptsSource(kind="prompts", voice="it", second_voice=True), tmp_path / "root")
+    assert [u.id for u in listing.utterances if u.split == "test"] == ["paola/digits/2"]
+    assert (tmp_path / "calls").read_text().splitlines()[2:] == [f"download {SECOND['it'].package}"]
 
 
 def test_apt_that_fails_or_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

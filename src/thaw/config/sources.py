@@ -128,7 +128,14 @@ class PromptsSource(Strict):
     voice: Literal["en", "es", "fr", "it", "ru"]
     path: str = ""  # where the packages are unpacked (holds usr/share) or lie as .deb; apt-get gets them where empty
     held_out: HeldOut = HeldOut()  # shares of the sentences
+    second_voice: bool = False  # test is another speaker: the names of numbers, days and months; es, fr, it
     shards: Positive = 1
+
+    @model_validator(mode="after")
+    def _second_voice_is_there(self) -> PromptsSource:
+        if self.second_voice and self.voice in ("en", "ru"):
+            raise ValueError(f"second_voice: es, fr and it have one, {self.voice} has none")
+        return self
 
 
 class SwissParliamentSource(Strict):

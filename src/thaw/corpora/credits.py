@@ -21,6 +21,17 @@ PROMPTS = {  # licence and reader, as the packages' copyright files have them
     "it": ("CC BY 3.0", "Carlo Flora"),
     "ru": ("CC BY 3.0", "ivrvoice.ru, provided by Maxim Topal"),
 }
+SECOND_VOICES = {  # the same of the second voices; the Italian licence wants the makers and their address named
+    "es": ("GPL-2.0-only", "asterisk-prompt-es-co, recorded by July E. Jiménez, Avatar Ltda."),
+    "fr": (
+        "BSD-style, no endorsement",
+        "asterisk-prompt-fr-armelle, recorded by Armelle Desjardins, © Michel Gutierrez",
+    ),
+    "it": (
+        "CC BY-SA 3.0 IT",
+        "asterisk-prompt-it-menardi, made by Marco Menardi and Paola Dal Zot, http://www.voip.ammdomus.it",
+    ),
+}
 
 
 def credit(source: Source) -> tuple[str, str]:
@@ -31,5 +42,9 @@ def credit(source: Source) -> tuple[str, str]:
         return "; ".join(licences), "; ".join(citations)
     if source.kind == "prompts":
         licence, reader = PROMPTS[source.voice]
-        return licence, f"asterisk-core-sounds-{source.voice}, recorded by {reader}"
+        citation = f"asterisk-core-sounds-{source.voice}, recorded by {reader}"
+        if not source.second_voice:
+            return licence, citation
+        more = SECOND_VOICES[source.voice]
+        return f"{licence}; {more[0]}", f"{citation}; {more[1]}"
     return CREDITS.get(source.kind, ("", ""))

@@ -3,6 +3,9 @@
 The packages hold WAV files of 8 kHz and a list of what they say, written for translators: with remarks, names of tones,
 digits, and gaps. What is said for sure is listed; all else is rejected with a reason. No root is needed: apt-get
 downloads (and checks signatures), dpkg-deb unpacks.
+
+Second voices (asterisk-prompt-*) come without a list. Their files have the same names, but their sentences are other
+translations; only names of numbers, days and months are read, which a language has one word for: docs/corpora.md.
 """
 
 from __future__ import annotations
@@ -16,11 +19,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import soundfile
+
 from thaw.config.sources import PromptsSource
 from thaw.corpora.listing import Listed, Listing, drawn_splits, sentence_key
 from thaw.corpora.ownership import claim
 from thaw.errors import UserError
-from thaw.files import Reject, write_text
+from thaw.files import Reject, replacing, write_text
 
 FOLDERS = {
     "en": "en_US_f_Allison",
@@ -32,6 +37,7 @@ FOLDERS = {
 SOUNDS = "usr/share/asterisk/sounds"
 UNPACKED = "unpacked"  # in the corpus folder: a folder
 COMPLETE = "complete"  # a file, there once all is unpacked
+DECODED = "decoded"  # a folder: what is WAV here and was GSM there
 SECONDS = 900  # that one program may take
 
 # Prompts without speech, whatever their texts say in some language.
@@ -46,6 +52,25 @@ HURRY = 1.6  # times the voice's usual characters a second: the list then has mo
 LONG_ENOUGH = 1.5  # seconds of a recording whose rate tells something
 BYTES_A_SECOND = 2 * 8000
 KEYS = {"*": "star", "#": "pound"}
+# Prompts that one word is right for: 0 to 99, days from Sunday, months from January (Asterisk composes them by number).
+ONE_WORD = re.compile(r"digits/(\d\d?|day-[0-6]|mon-(\d|1[01]))")
+
+
+@dataclass(frozen=True)
+class SecondVoice:
+    """Where a second voice is."""
+
+    package: str
+    folder: str  # in SOUNDS
+    suffix: str  # of its recordings; .gsm is GSM 6.10 without a header
+    speaker: str
+
+
+SECOND = {
+    "es": SecondVoice("asterisk-prompt-es-co", "es", ".gsm", "July"),
+    "fr": SecondVoice("asterisk-prompt-fr-armelle", "fr", ".gsm", "Armelle"),
+    "it": SecondVoice("asterisk-prompt-it-menardi-wav", "it_IT_f_Menardi", ".wav", "Paola"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,14 +84,14 @@ class Prompt:
 def read(source: PromptsSource, root: Path) -> Listing:
     """List the prompts of one voice.
 
-    A split is drawn for each sentence, so that all its recordings are in one. Rejected: "no speech", "no transcript",
-    "letter by name", "uncertain transcript", "duplicate id", "missing clip". Raises UserError where the packages cannot
-    be had.
+    A split is drawn for each sentence, so that all its recordings are in one; with a second voice, that is all of test.
+    Rejected: "no speech", "no transcript", "letter by name", "uncertain transcript", "duplicate id", "missing clip",
+    and "said in test", what the second voice says too. Raises UserError where the packages cannot be had.
     """
     tree = _tree(source, root)
     sounds = tree / SOUNDS / FOLDERS[source.voice]
     if not sounds.is_dir():
-        raise UserError(f"{sounds}: no such folder; give where {', '.join(packages(source.voice))} are unpacked")
+        raise UserError(f"{sounds}: no such folder; give where {', '.join(_needed(source))} are unpacked")
     files = {file.lower(): file for file in sorted(_recordings(sounds))}  # some lists write a name in another case
     rows = list(_rows(_prompts(_list_of(tree, source.voice)), files, FOLDERS[source.voice].rpartition("_")[2]))
     keys = {row.id: sentence_key(row.text) for row in rows if isinstance(row, Listed)}
@@ -74,7 +99,7 @@ def read(source: PromptsSource, root: Path) -> Listing:
     listing = Listing(sounds)
     listing.add(replace(row, split=splits[keys[row.id]]) if isinstance(row, Listed) else row for row in rows)
     _reject_hurried(listing)
-    return listing
+    return _by_speaker(listing, source, tree, root) if source.second_voice else listing
 
 
 def _reject_hurried(listing: Listing) -> None:
@@ -94,6 +119,11 @@ def packages(voice: str) -> tuple[str, str]:
     return f"asterisk-core-sounds-{voice}-wav", f"asterisk-core-sounds-{voice}"
 
 
+def _needed(source: PromptsSource) -> tuple[str, ...]:
+    """All packages of a source."""
+    return packages(source.voice) + ((SECOND[source.voice].package,) if source.second_voice else ())
+
+
 # --- getting them ---------------------------------------------------------------------------------
 
 
@@ -103,15 +133,21 @@ def _tree(source: PromptsSource, root: Path) -> Path:
     if source.path and not any(path.glob("*.deb")):
         return path
     tree = root / UNPACKED
-    claim(root, {"kind": "prompts", "voice": source.voice, "path": source.path})
+    claim(root, _recipe(source))
     if not (root / COMPLETE).exists():
         shutil.rmtree(tree, ignore_errors=True)
         tree.mkdir()
-        for name in packages(source.voice):
+        for name in _needed(source):
             archive = _archive(path, name) if source.path else _download(name, root)
             _run(["dpkg-deb", "-x", str(archive), str(tree.resolve())], root)
         write_text(root / COMPLETE, "")
     return tree
+
+
+def _recipe(source: PromptsSource) -> dict[str, str | bool]:
+    """What the corpus folder is claimed for."""
+    one: dict[str, str | bool] = {"kind": "prompts", "voice": source.voice, "path": source.path}
+    return one | {"second_voice": True} if source.second_voice else one
 
 
 def _download(package: str, root: Path) -> Path:
@@ -207,3 +243,54 @@ def _reason(name: str, text: str, said: str) -> str:
         return "letter by name"
     lost = any(match[1].islower() for match in LOST.finditer(said))
     return "uncertain transcript" if lost or UNCERTAIN.search(said) else ""
+
+
+# --- a second voice -------------------------------------------------------------------------------
+
+
+def _by_speaker(first: Listing, source: PromptsSource, tree: Path, root: Path) -> Listing:
+    """The second voice as test; train and dev are the sentences of the first voice that the second does not say."""
+    second = _second_voice(source, tree, root, first.utterances)
+    said = {sentence_key(utterance.text) for utterance in second}
+    keys = {u.id: sentence_key(u.text) for u in first.utterances}
+    splits = drawn_splits("sentences", set(keys.values()) - said, source.held_out, ("dev",))
+    whole = Listing(Path(), rejects=[replace(reject, split="train") for reject in first.rejects])
+    for u in first.utterances:
+        if keys[u.id] in said:
+            whole.rejects.append(Reject(u.id, "train", "fetch", "said in test", u.text))
+        else:
+            whole.utterances.append(replace(u, split=splits[keys[u.id]], file=str(first.clips / u.file)))
+    whole.add(second)
+    return whole
+
+
+def _second_voice(source: PromptsSource, tree: Path, root: Path, first: list[Listed]) -> list[Listed]:
+    """What the second voice says for sure, in the words of the first voice's list.
+
+    A file is the path of the recording, or of the WAV file that was made of it.
+    """
+    voice = SECOND[source.voice]
+    folder = tree / SOUNDS / voice.folder
+    # Installed first voices may be linked to under the same short name, so what is there need not be of this package.
+    if folder.is_symlink() or not folder.is_dir() or not (tree / "usr/share/doc" / voice.package).is_dir():
+        raise UserError(f"{folder}: not the sounds of {voice.package}; unpack it there, or leave second_voice out")
+    recordings = {u: folder / f"{u.id}{voice.suffix}" for u in first if ONE_WORD.fullmatch(u.id)}
+    said = [
+        Listed(f"{voice.speaker.lower()}/{u.id}", "test", u.text, voice.speaker, str(recording))
+        for u, recording in recordings.items()
+        if recording.is_file()
+    ]
+    if not said:
+        raise UserError(f"{folder} has none of the recordings that are tested on; unpack {voice.package} again")
+    if voice.suffix != ".gsm":
+        return said
+    claim(root, _recipe(source))
+    return [replace(u, file=str(_decoded(Path(u.file), root / DECODED / f"{u.id}.wav"))) for u in said]
+
+
+def _decoded(recording: Path, wav: Path) -> Path:
+    """GSM 6.10 frames without a header as a WAV file of 8 kHz; the audio room cannot know how to read them."""
+    pcm, rate = soundfile.read(recording, dtype="int16", samplerate=8000, channels=1, format="RAW", subtype="GSM610")
+    with replacing(wav) as temporary:
+        soundfile.write(temporary, pcm, rate, format="WAV", subtype="PCM_16")
+    return wav
