@@ -20,15 +20,15 @@ import torch
 
 from thaw.audio.wav import SAMPLE_RATE, wav_header
 from thaw.config.run import RunRecipe
+from thaw.corpora.manifest import Utterance
 from thaw.files import write_bytes
-from thaw.manifest import Utterance
 from thaw.models import build
-from thaw.surgery import prepare
-from thaw.text import Alphabet
+from thaw.surgery.surgery import prepare
 from thaw.training.data import Examples
 from thaw.training.distributed import World
 from thaw.training.optim import optimizer_for
 from thaw.training.trainer import Trainer
+from thaw.units import Alphabet
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 KINDS: dict[str, dict[str, Any]] = {

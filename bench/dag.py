@@ -58,9 +58,9 @@ def dry_run(folder: Path) -> tuple[int, float, float, float]:
 
 def plan_seconds(grown: dict[str, Any]) -> tuple[float, float]:
     """Seconds for what the Snakefile does itself: the plan; what is shown of it."""
-    from thaw import showing
     from thaw.config.load import validate
-    from thaw.plan import resolve
+    from thaw.planning import showing
+    from thaw.planning.plan import resolve
 
     began = time.monotonic()
     plan = resolve(validate(grown))

@@ -18,10 +18,10 @@ from thaw.config.schema import BeamSpec, LanguageModelSpec
 from thaw.decoding.beam import BeamDecoder
 from thaw.decoding.greedy import greedy
 from thaw.files import write_jsonl
-from thaw.lm import make
+from thaw.lm.build import make
 from thaw.randomness import rng
 from thaw.scoring.edits import Edits, count_words
-from thaw.text import Alphabet
+from thaw.units import Alphabet
 
 ALPHABET = Alphabet(" abcdefghijklmnopqrstuvwxyz'")
 WORDS = 3000

@@ -22,7 +22,7 @@ from thaw.config.models import Block, DeepSpeechSpec, ModelSpec, QuartzNetSpec
 from thaw.config.schema import FrozenSpec, RecipeSpec
 from thaw.frontends import dimension
 from thaw.models import Noise, build
-from thaw.surgery import prepare
+from thaw.surgery.surgery import prepare
 from thaw.training.ctc import ctc_loss
 from thaw.training.optim import optimizer_for
 

@@ -24,16 +24,16 @@ from torch import Tensor, nn
 
 from thaw.config.models import DeepSpeechSpec, ModelSpec, QuartzNetSpec
 from thaw.config.run import RunRecipe
+from thaw.corpora.manifest import Utterance
 from thaw.frontends import dimension
-from thaw.manifest import Utterance
 from thaw.models import build
 from thaw.models.layered import Drop, Noise
-from thaw.surgery import prepare
-from thaw.text import Alphabet
+from thaw.surgery.surgery import prepare
 from thaw.training.data import Batch, Examples
 from thaw.training.distributed import World
 from thaw.training.optim import optimizer_for
 from thaw.training.trainer import Moment, Trainer
+from thaw.units import Alphabet
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz'"
 DROPOUT = 0.1

@@ -20,10 +20,10 @@ from thaw.config.models import DeepSpeechSpec
 from thaw.config.schema import FrozenSpec
 from thaw.errors import UserError
 from thaw.frontends import features
-from thaw.surgery import prepare
-from thaw.text import Alphabet
+from thaw.surgery.surgery import prepare
 from thaw.training.ctc import ctc_loss
 from thaw.training.optim import AdamTF
+from thaw.units import Alphabet
 
 DATA = Path(__file__).parent / "data"
 ALPHABET = Alphabet(" abc'")

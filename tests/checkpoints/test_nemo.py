@@ -20,7 +20,7 @@ from thaw.checkpoints.nemofile import open_jasper, open_nemo
 from thaw.config.models import QuartzNetSpec
 from thaw.errors import UserError
 from thaw.models import LayeredModel
-from thaw.text import Alphabet
+from thaw.units import Alphabet
 
 ALPHABET = Alphabet(LETTERS)
 OTHER_ORDER = Alphabet(" 'abé")

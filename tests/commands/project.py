@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from tests.test_plan import CONFIG
+from tests.planning.test_plan import CONFIG
 from thaw.config.load import merged, validate
-from thaw.plan import Plan, Run, resolve
+from thaw.planning.plan import Plan, Run, resolve
 from thaw.training.lock import exclusive
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.commands.project import at_work, begun, config_file, plan, put, run_of
 from thaw.commands import gc
 from thaw.errors import UserError
-from thaw.plan import Plan
+from thaw.planning.plan import Plan
 
 NOW = plan()
 # An edit of text rules makes new manifests, models, runs and decodes; another source makes a new corpus and audio too.

@@ -16,12 +16,12 @@ from pydantic import TypeAdapter
 
 from tests.commands.project import config_file, put
 from tests.commands.project import plan as planned
-from thaw import layout
 from thaw.commands import plan
 from thaw.config.models import QuartzNetSpec
 from thaw.config.sources import Source
 from thaw.errors import UserError
-from thaw.estimate import Amount, Setting, calibrated_sets
+from thaw.planning import layout
+from thaw.planning.estimate import Amount, Setting, calibrated_sets
 
 PLAN = planned()
 GERMAN = next(m for m in PLAN.manifests.values() if m.corpus.name == "german")
@@ -198,7 +198,8 @@ def test_calibrating(here: Path) -> None:
     """In a process of its own, since it changes how torch computes."""
     code = (
         "from pathlib import Path; from thaw.commands import plan; from thaw.config.load import load;"
-        "from thaw.plan import resolve; plan.calibrate(resolve(load([Path('config.yaml')])), 'cpu', 1, Path('c.json'))"
+        "from thaw.planning.plan import resolve;"
+        "plan.calibrate(resolve(load([Path('config.yaml')])), 'cpu', 1, Path('c.json'))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     found = plan.read_calibration(Path("c.json"))

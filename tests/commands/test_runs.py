@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.commands.project import at_work, begun, config_file, finished, plan, put, run_of
-from thaw import states
 from thaw.commands import runs
+from thaw.training import states
 
 PLAN = plan()
 

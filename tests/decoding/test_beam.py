@@ -12,7 +12,7 @@ from tests.decoding import toy
 from thaw.config.schema import BeamSpec
 from thaw.decoding.beam import BeamDecoder
 from thaw.errors import UserError
-from thaw.text import Alphabet
+from thaw.units import Alphabet
 
 ALPHABET = Alphabet(toy.CHARACTERS)
 EXHAUSTIVE = BeamSpec(kind="beam", beam=5000, beam_threshold=1e6, tokens=50)

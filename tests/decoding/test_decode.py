@@ -16,13 +16,13 @@ from thaw.commands import decode as decode_verb
 from thaw.commands import transcribe as transcribe_verb
 from thaw.config.models import DeepSpeechSpec
 from thaw.config.schema import BeamSpec, GreedySpec, TuningSpec
+from thaw.corpora.manifest import read_manifest
 from thaw.decoding import emissions as emissions_module
 from thaw.decoding.decode import check_references, decode
 from thaw.decoding.emissions import batches, emissions, load_recogniser
 from thaw.decoding.greedy import greedy
 from thaw.errors import UserError
 from thaw.files import read_json, read_jsonl, write_jsonl
-from thaw.manifest import read_manifest
 from thaw.models import build, save_model
 
 SPEC = DeepSpeechSpec(kind="deepspeech", hidden=12, context=2)

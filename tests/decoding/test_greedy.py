@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from thaw.decoding.greedy import collapse, greedy
-from thaw.text import Alphabet
+from thaw.units import Alphabet
 
 ALPHABET = Alphabet(" abc")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw.lm import lexicon_line
+from thaw.lm.build import lexicon_line
 
 CHARACTERS = " abc"
 SPACE, BLANK = 0, 4

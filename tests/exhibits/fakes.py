@@ -16,7 +16,7 @@ from thaw.config.schema import ScoringSpec
 from thaw.exhibits.spec import ExhibitSpec, drawable
 from thaw.files import write_json, write_jsonl
 from thaw.randomness import rng
-from thaw.report import ReportExhibit, ReportSpec
+from thaw.report.page import ReportExhibit, ReportSpec
 from thaw.scoring.counts import UtteranceCounts, count_rows, score
 from thaw.studies import exhibits
 from thaw.studies.all import together
@@ -277,7 +277,7 @@ def draw_specs(specs: Sequence[ExhibitSpec], folder: Path) -> list[dict[str, Any
 
 
 if __name__ == "__main__":
-    from thaw.report import write_report
+    from thaw.report.page import write_report
 
     out = Path(sys.argv[1])
     study = Fakes(out, utterances=160, epochs=20)

@@ -12,7 +12,7 @@ from thaw.config.models import DeepSpeechSpec
 from thaw.models import LayeredModel, Noise, build
 from thaw.models.deepspeech import Dense, Lstm, stack_context
 from thaw.models.layered import keep
-from thaw.surgery import parameter_counts
+from thaw.surgery.surgery import parameter_counts
 
 
 def randn(*shape: int) -> Tensor:

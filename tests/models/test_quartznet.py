@@ -26,7 +26,7 @@ from thaw.config.models import QuartzNetSpec
 from thaw.models import LayeredModel, Noise, build
 from thaw.models.layered import keep
 from thaw.models.quartznet import BatchNorm, ConvBlock, by_channel, by_frame, nemo_keys
-from thaw.surgery import parameter_counts
+from thaw.surgery.surgery import parameter_counts
 from thaw.training.ctc import ctc_loss
 from thaw.training.optim import NovoGrad
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thaw.config.schema import TextSpec
-from thaw.text import OutsideAlphabet, normalise
+from thaw.text import normalise
+from thaw.units import OutsideAlphabet
 
 LATIN = " abcdefghijklmnopqrstuvwxyzäöü'"
 LANGUAGES: dict[str, TextSpec] = {

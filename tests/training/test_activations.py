@@ -12,14 +12,14 @@ import torch
 from tests.training.conftest import ALPHABET, make_recipe, sentences, write_split
 from thaw.config.run import RunRecipe
 from thaw.models import build
-from thaw.surgery import Surgery, prepare
-from thaw.text import Alphabet
+from thaw.surgery.surgery import Surgery, prepare
 from thaw.training import activations
 from thaw.training.activations import Activations, computed_once
 from thaw.training.data import Examples, read_examples
 from thaw.training.distributed import World
 from thaw.training.optim import optimizer_for
 from thaw.training.trainer import Trainer
+from thaw.units import Alphabet
 
 CPU = torch.device("cpu")
 FREEZE = ["layer_1", "layer_2", "layer_3", "lstm"]

@@ -21,13 +21,13 @@ from thaw.config.run import RunRecipe
 from thaw.config.schema import FrozenSpec
 from thaw.models import build
 from thaw.models.layered import Noise
-from thaw.surgery import prepare
-from thaw.text import Alphabet
+from thaw.surgery.surgery import prepare
 from thaw.training.ctc import ctc_loss
 from thaw.training.data import read_examples
 from thaw.training.distributed import World
 from thaw.training.optim import NovoGrad, optimizer_for
 from thaw.training.trainer import Diverged, Moment, Progress, Trainer
+from thaw.units import Alphabet
 
 MakeTrainer = Callable[..., Trainer]
 

@@ -22,10 +22,10 @@ import yaml
 
 from tests.workflow.conftest import REPOSITORY, TOY, Workspace
 from tests.workflow.dry_runs import edited, listed, snakemake_here
-from thaw import layout
 from thaw.commands import why
 from thaw.config.load import load
-from thaw.plan import resolve
+from thaw.planning import layout
+from thaw.planning.plan import resolve
 
 pytestmark = pytest.mark.e2e
 

@@ -5,11 +5,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from thaw import layout, showing
+from thaw.planning import layout
+from thaw.planning import showing
 from thaw.canonical import canonical_json
 from thaw.config.load import semantic, validate
 from thaw.errors import UserError
-from thaw.plan import SCORE_VERSION, resolve
+from thaw.planning.plan import SCORE_VERSION, resolve
 
 try:
     PLAN = resolve(validate(config))

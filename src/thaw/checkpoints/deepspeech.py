@@ -28,7 +28,7 @@ from thaw.config.models import DeepSpeechSpec
 from thaw.errors import UserError
 from thaw.frontends import dimension
 from thaw.models import build
-from thaw.text import Alphabet
+from thaw.units import Alphabet
 
 Floats = NDArray[np.float32]
 

@@ -28,8 +28,8 @@ from thaw.errors import UserError
 from thaw.frontends import nemo as frontend
 from thaw.models import LayeredModel, build
 from thaw.models.quartznet import nemo_keys
-from thaw.text import Alphabet
-from thaw.text.alphabet import describe
+from thaw.units import Alphabet
+from thaw.units.characters import describe
 
 # Modules of NeMo's model that are no part of a network: features, augmentation, loss, error rate.
 LEFT = re.compile(r"(preprocessor|spec_augmentation|spec_augment|loss|_?wer)\.|.*\.num_batches_tracked$")

@@ -85,7 +85,7 @@ def _deepspeech(args: argparse.Namespace, spec: DeepSpeechSpec | None) -> tuple[
     """Weights and optimizer state of DeepSpeech, and which files they are from."""
     from thaw.checkpoints.deepspeech import import_deepspeech
     from thaw.checkpoints.source import digest, opened
-    from thaw.text import Alphabet
+    from thaw.units import Alphabet
 
     with opened(args.path, args.sha256, args.model_out.parent) as bundle:
         imported = import_deepspeech(bundle, Alphabet(args.alphabet), spec)
@@ -101,7 +101,7 @@ def _nemo(args: argparse.Namespace, spec: QuartzNetSpec | None) -> tuple[Importe
     """Weights of NeMo, and which files they are from."""
     from thaw.checkpoints.nemo import import_nemo
     from thaw.checkpoints.nemofile import open_jasper, open_nemo
-    from thaw.text import Alphabet
+    from thaw.units import Alphabet
 
     released = (open_nemo if args.kind == "nemo" else open_jasper)(args.path, args.sha256)
     imported = import_nemo(released, Alphabet(args.alphabet), spec)

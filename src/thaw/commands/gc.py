@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from thaw.errors import UserError
 
 if TYPE_CHECKING:
-    from thaw.plan import Plan
+    from thaw.planning.plan import Plan
 
 HELP = "list results that no given config names, and delete them with --yes"
 EXAMPLE = "thaw gc --config config/config.yaml config/paper.yaml"
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """List, or delete. Raises UserError, with nothing deleted, where something is in use."""
     from thaw.config.load import load
-    from thaw.plan import resolve
+    from thaw.planning.plan import resolve
 
     plans = [resolve(load(Path(file) for file in files.split(","))) for files in args.config]
     found = list(unnamed(plans, args.corpora))
@@ -65,7 +65,7 @@ class Item:
 
 def unnamed(plans: Iterable[Plan], corpora: bool) -> Iterator[Item]:
     """What lies under results/ and is named by none of the plans; downloads of corpora only where asked for."""
-    from thaw import layout
+    from thaw.planning import layout
 
     plans = list(plans)
     kept: dict[str, set[str]] = {
@@ -119,7 +119,7 @@ def delete(items: Iterable[Item]) -> None:
 
 def _lock(run_folder: Path, locks: ExitStack) -> None:
     """Hold the lock of each training in a run's state; UserError where a living trainer has it."""
-    from thaw.states import held
+    from thaw.training.states import held
 
     for folder in sorted(path for path in run_folder.iterdir() if path.is_dir()):
         if held(folder):

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     """Make the language model."""
     from thaw.config.schema import LanguageModelSpec, TextSpec
     from thaw.files import write_json
-    from thaw.lm import make
+    from thaw.lm.build import make
 
     spec = LanguageModelSpec.model_validate_json(args.lm)
     record = make(spec, TextSpec.model_validate_json(args.text), args.train, args.exclude, args.binary, args.lexicon)

@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> None:
     import sys
 
     from thaw.config.schema import SPLITS, TextSpec
+    from thaw.corpora.manifest import Shard, build
     from thaw.errors import UserError
     from thaw.files import write_json, write_jsonl, write_rejects
-    from thaw.manifest import Shard, build
 
     if len(args.index) != len(args.wav):
         raise UserError(f"--index names {len(args.index)} files and --wav {len(args.wav)}: give one of each per shard")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import torch
 
     from thaw.config.sources import OwnSource, Source, Split
-    from thaw.estimate import Amount, Calibration, Line, Setting, Timing
-    from thaw.plan import Manifest, Plan
+    from thaw.planning.estimate import Amount, Calibration, Line, Setting, Timing
+    from thaw.planning.plan import Manifest, Plan
 
 HELP = "estimate what a config will take: jobs, disk, hours of audio, hours of computing"
 EXAMPLE = "thaw plan --config config/paper.yaml --calibrate"
@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Calibrate if asked to, then print the estimate."""
     from thaw.config.load import load
-    from thaw.estimate import estimate
-    from thaw.plan import resolve
-    from thaw.showing import exhibits
+    from thaw.planning.estimate import estimate
+    from thaw.planning.plan import resolve
+    from thaw.planning.showing import exhibits
 
     plan = resolve(load(args.config))
     if args.calibrate:
@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> None:
 
 def amount_of(manifest: Manifest) -> Amount | None:
     """Counts of a corpus: of its manifests, of its listing, of its source; None where nothing is known yet."""
-    from thaw import layout
-    from thaw.estimate import Amount, Part, amount
     from thaw.files import read_json
+    from thaw.planning import layout
+    from thaw.planning.estimate import Amount, Part, amount
 
     counts = Path(layout.manifest(manifest, "counts.json"))
     if counts.exists():
@@ -76,7 +76,7 @@ def amount_of(manifest: Manifest) -> Amount | None:
 
 def mean_seconds(known: Amount | None) -> tuple[float, str]:
     """The mean length of a clip as far as it is known, and how."""
-    from thaw.estimate import CLIP_SECONDS
+    from thaw.planning.estimate import CLIP_SECONDS
 
     seconds = 3600 * known.hours / known.utterances if known and known.utterances else CLIP_SECONDS
     return seconds, f"{seconds:.1f} s a clip assumed"
@@ -87,7 +87,7 @@ def source_amount(source: Source, language: str) -> Amount | None:
     from thaw.config.sources import CommonVoiceSource, OwnSource, SwissParliamentSource, SyntheticSource, UnionSource
     from thaw.corpora.commonvoice import find_release
     from thaw.errors import UserError
-    from thaw.estimate import synthetic_amount
+    from thaw.planning.estimate import synthetic_amount
 
     match source:
         case SyntheticSource():
@@ -116,7 +116,7 @@ def own_amount(source: OwnSource) -> Amount | None:
     Where speakers are named, or a column says the split, the rows are read. Raises UserError where they do not fit.
     """
     from thaw.config.sources import ManifestSource, TableSource
-    from thaw.estimate import CLIP_SECONDS, amount
+    from thaw.planning.estimate import CLIP_SECONDS, amount
 
     splits: Mapping[Split, str] = source.splits or {"train": source.path}
     heading = not isinstance(source, ManifestSource)
@@ -139,7 +139,7 @@ def rows_of_splits(source: OwnSource) -> Mapping[Split, int]:
     from thaw.config.sources import ManifestSource, TableSource
     from thaw.corpora import nemo, table
     from thaw.corpora.listing import Listed, Listing
-    from thaw.estimate import SPLIT_NAMES
+    from thaw.planning.estimate import SPLIT_NAMES
 
     assert isinstance(source, ManifestSource | TableSource)
     found = nemo.rows(source) if isinstance(source, ManifestSource) else table.rows(source)
@@ -151,7 +151,7 @@ def rows_of_splits(source: OwnSource) -> Mapping[Split, int]:
 
 def tables_amount(tables: Mapping[Split, Path], seconds: float | None = None, heading: bool = True) -> Amount | None:
     """Counts of the tables' rows; None where one of them is missing. `seconds`: the mean length of a clip, if known."""
-    from thaw.estimate import CLIP_SECONDS, amount
+    from thaw.planning.estimate import CLIP_SECONDS, amount
 
     if not all(path.is_file() for path in tables.values()):
         return None
@@ -192,8 +192,8 @@ def read_calibration(path: Path) -> Calibration | None:
     from pydantic import ValidationError
 
     from thaw.errors import UserError
-    from thaw.estimate import Calibration
     from thaw.files import read_json
+    from thaw.planning.estimate import Calibration
 
     if not path.exists():
         return None
@@ -207,8 +207,8 @@ def calibrate(plan: Plan, wanted: str, threads: int, path: Path) -> None:
     """Time the plan's models on this machine and write `path`; timings of other models on the same device stay."""
     import torch
 
-    from thaw.estimate import Calibration, calibrated_sets
     from thaw.files import write_json
+    from thaw.planning.estimate import Calibration, calibrated_sets
     from thaw.training import environment
 
     environment.settle(threads)
@@ -227,7 +227,7 @@ def calibrate(plan: Plan, wanted: str, threads: int, path: Path) -> None:
 
 def time_model(setting: Setting, sets: list[str], device: torch.device) -> Timing:
     """Seconds of computing per second of audio: of a training step for each freeze set, and of inference."""
-    from thaw.estimate import Timing
+    from thaw.planning.estimate import Timing
 
     batch, seconds = setting.batch_size, CLIP_SECONDS[device.type]
     steps = {}
@@ -249,7 +249,7 @@ def steps_on_noise(
     from thaw.config.schema import FrozenSpec, RecipeSpec
     from thaw.frontends import features
     from thaw.models import Noise, build
-    from thaw.surgery import prepare
+    from thaw.surgery.surgery import prepare
     from thaw.training.ctc import ctc_loss
     from thaw.training.optim import optimizer_for
 
@@ -322,7 +322,7 @@ def page(
     args: argparse.Namespace,
 ) -> Iterable[str]:
     """The estimate as text."""
-    from thaw.estimate import in_all, told
+    from thaw.planning.estimate import in_all, told
 
     yield f"{plan.config.name} ({plan.config.scale} scale): {len(plan.runs)} trainings, {len(plan.decodes)} decodes"
     for manifest in plan.manifests.values():

@@ -18,6 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the page."""
     from thaw.exhibits.spec import parse
-    from thaw.report import ReportSpec, write_report
+    from thaw.report.page import ReportSpec, write_report
 
     write_report(parse(ReportSpec, args.report, "--report"), args.out)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thaw.plan import Run
+    from thaw.planning.plan import Run
 
 HELP = "list the resolved runs of a config: state, progress, where it stopped, cost so far"
 EXAMPLE = "thaw runs --config config/config.yaml"
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print one line per run, and a sum."""
     from thaw.config.load import load
-    from thaw.plan import resolve
+    from thaw.planning.plan import resolve
 
     plan = resolve(load(args.config))
     rows = [row(one, Path(plan.config.execution.state)) for one in plan.runs.values()]
@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> None:
 
 def row(run: Run, state_root: Path) -> dict[str, Any]:
     """What is known of one run: finished (from its record), under way (from its latest state), or nothing yet."""
-    from thaw import layout
     from thaw.files import read_json
-    from thaw.states import states
+    from thaw.planning import layout
+    from thaw.training.states import states
 
     known: dict[str, Any] = {
         "run": run.id,

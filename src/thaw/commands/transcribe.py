@@ -63,10 +63,10 @@ def _listed(names: list[str]) -> str:
 
 def run(args: argparse.Namespace) -> None:
     """Transcribe file after file; those that cannot be read are named at the end."""
-    from thaw import layout
     from thaw.decoding.decode import make_decoder
     from thaw.decoding.emissions import load_recogniser
     from thaw.errors import UserError
+    from thaw.planning import layout
 
     spec = _decoder_spec(args.decoder, args.lm)
     lexicon = args.lexicon or (args.lm and args.lm.with_name("lexicon.txt"))

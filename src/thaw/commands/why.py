@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from thaw.errors import UserError
 
 if TYPE_CHECKING:
-    from thaw.plan import Checkpoint, Decode, Plan, Run
-    from thaw.showing import Showing
+    from thaw.planning.plan import Checkpoint, Decode, Plan, Run
+    from thaw.planning.showing import Showing
 
 HELP = "say what a run, decode, exhibit or file is made of, and why Snakemake would make it again"
 EXAMPLE = "thaw why german-deepspeech-frozen-2-s1"
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print what there is to say. Raises UserError for a target that the config does not have."""
     from thaw.config.load import load
-    from thaw.plan import resolve
+    from thaw.planning.plan import resolve
 
     plan = resolve(load(args.config))
     for number, thing in enumerate(find(plan, args.target)):
@@ -65,7 +65,7 @@ class Thing:
 
 def find(plan: Plan, target: str) -> list[Thing]:
     """The things that a target names: usually one; several where a name stands in several studies."""
-    from thaw import showing
+    from thaw.planning import showing
 
     path = str(Path(target))
     things = [
@@ -101,7 +101,7 @@ def _owner(plan: Plan, path: str) -> Thing:
 
 def run_thing(run: Run, plan: Plan) -> Thing:
     """A training."""
-    from thaw import layout
+    from thaw.planning import layout
 
     inputs = [layout.manifest(run.manifest, name) for name in ("train.jsonl", "dev.jsonl")]
     inputs += [layout.start(run.start, "model.safetensors")] if run.start else []
@@ -112,7 +112,7 @@ def run_thing(run: Run, plan: Plan) -> Thing:
 
 def decode_thing(decode: Decode) -> Thing:
     """A decode and its scores."""
-    from thaw import layout
+    from thaw.planning import layout
 
     inputs = [layout.run(decode.run, "model.safetensors"), layout.manifest(decode.run.manifest, "test.jsonl")]
     inputs += [layout.manifest(decode.run.manifest, "dev.jsonl")] if decode.tunes else []
@@ -133,7 +133,7 @@ def exhibit_thing(study: str, name: str, one: Showing) -> Thing:
 
 def run_news(run: Run, state_root: Path) -> Iterator[str]:
     """How a run's recipe differs from the nearest other one that was trained, or begun, under the same name."""
-    from thaw import layout
+    from thaw.planning import layout
 
     earlier: dict[str, dict[str, Any]] = {}
     for folder in _relatives(state_root, run.name, run.id):
@@ -155,7 +155,7 @@ def run_news(run: Run, state_root: Path) -> Iterator[str]:
 
 
 def _start_news(start: Run | Checkpoint, state_root: Path) -> Iterator[str]:
-    from thaw.plan import Run
+    from thaw.planning.plan import Run
 
     yield f"its start is {start.id}" + (", which" if isinstance(start, Run) else "")
     if isinstance(start, Run):
@@ -164,7 +164,7 @@ def _start_news(start: Run | Checkpoint, state_root: Path) -> Iterator[str]:
 
 def decode_news(decode: Decode) -> Iterator[str]:
     """How a decoder's settings differ from the nearest earlier decode under the same name."""
-    from thaw import layout
+    from thaw.planning import layout
 
     name = HASH.sub("", decode.id)
     folders = _relatives(Path(layout.DECODES), name, decode.id)

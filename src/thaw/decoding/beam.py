@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from thaw.config.schema import BeamSpec
 from thaw.decoding.greedy import tidy
 from thaw.errors import UserError
-from thaw.lm import RESERVED, read_lexicon
-from thaw.text import Alphabet, OutsideAlphabet
+from thaw.lm.build import RESERVED, read_lexicon
+from thaw.units import Alphabet, OutsideAlphabet
 
 LN_10 = math.log(10.0)  # KenLM's scores are decimal logarithms
 UNKNOWN = "<unk>"

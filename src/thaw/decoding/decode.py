@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from thaw.config.schema import BeamSpec, GreedySpec
+from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser
 from thaw.decoding.greedy import greedy
 from thaw.errors import UserError
-from thaw.manifest import Utterance, read_manifest
 from thaw.training import environment
 
 Decode = Callable[[LogProbs], str]

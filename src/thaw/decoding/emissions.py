@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from thaw.config.models import ModelSpec
+from thaw.corpora.manifest import Utterance
 from thaw.frontends import features
-from thaw.manifest import Utterance
 from thaw.models import LayeredModel, load_model
-from thaw.text import Alphabet
 from thaw.training.environment import choose_device, settle
+from thaw.units import Alphabet
 
 BATCH_FRAMES = 8192  # frames of a batch, padding included: about 160 s of audio; sets no result, only memory and speed
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thaw.text import Alphabet
+from thaw.units import Alphabet
 
 
 def collapse(classes: NDArray[Any], blank: int) -> list[int]:

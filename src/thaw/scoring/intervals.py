@@ -8,7 +8,7 @@ With few speakers, or one who says most of the words, resamples of speakers show
 drawn. Speakers of unequal weight are worth (sum of words)² / (sum of squared words) equal ones (Kish, Survey Sampling,
 1965). Where that is four or less, utterances are drawn instead: the interval is then for other utterances of the same
 speakers, not for other speakers, and `Units.note` says why. It is always so below five speakers, and where one has half
-of the words. A change of this rule raises `SCORE_VERSION` in thaw/plan.py.
+of the words. A change of this rule raises `SCORE_VERSION` in thaw/planning/plan.py.
 
 Shapes: U utterances, S speakers (or utterances, where they are the units), K columns of counts, R resamples.
 """

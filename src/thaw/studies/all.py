@@ -1,7 +1,7 @@
 """What the studies of a config say together: error rates by share of frozen layers, model and pair of languages.
 
-This is no study of its own: its runs are those of the others, and `thaw.showing` brings them. Like every module here it
-is imported while the workflow is parsed, so what draws is imported when an exhibit is drawn.
+This is no study of its own: its runs are those of the others, and `thaw.planning.showing` brings them. Like every
+module here it is imported while the workflow is parsed, so what draws is imported when an exhibit is drawn.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""Transcripts: alphabets and normalisation."""
+"""Transcripts and their normalisation."""
 
-from thaw.text.alphabet import Alphabet, OutsideAlphabet, ctc_frames, describe
 from thaw.text.normalise import normalise
 
-__all__ = ["Alphabet", "OutsideAlphabet", "ctc_frames", "describe", "normalise"]
+__all__ = ["normalise"]

@@ -6,7 +6,7 @@ import unicodedata
 from functools import lru_cache
 
 from thaw.config.schema import TextSpec
-from thaw.text.alphabet import OutsideAlphabet
+from thaw.units.characters import OutsideAlphabet
 
 
 def normalise(text_raw: str, spec: TextSpec) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from thaw.config.run import RunRecipe
 from thaw.config.schema import AugmentationSpec
 from thaw.models.layered import LayeredModel
-from thaw.surgery import Surgery, norms
+from thaw.surgery.surgery import Surgery, norms
 from thaw.training.augment import Augment
 from thaw.training.data import Examples
 

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.errors import UserError
 from thaw.frontends import features
-from thaw.manifest import Utterance, read_manifest
 from thaw.randomness import rng
-from thaw.text import Alphabet, OutsideAlphabet
 from thaw.training.augment import Augment
 from thaw.training.ctc import required_frames
+from thaw.units import Alphabet, OutsideAlphabet
 
 CACHE_BYTES = 4 << 30  # about 230 hours of DeepSpeech features
 JITTER = 0.1  # durations are stretched by up to this share before they are bucketed, anew in each epoch

@@ -22,8 +22,7 @@ from thaw.errors import Unfinished, UserError
 from thaw.files import write_json, write_jsonl
 from thaw.models import build, load_model, load_tensors, save_model, save_tensors
 from thaw.models.layered import LayeredModel
-from thaw.surgery import Surgery, parameter_counts, prepare
-from thaw.text import Alphabet
+from thaw.surgery.surgery import Surgery, parameter_counts, prepare
 from thaw.training import environment
 from thaw.training.activations import Activations, computed_once
 from thaw.training.data import Examples, read_examples
@@ -34,6 +33,7 @@ from thaw.training.recorders import Files, Lines, Recorders, Status, TensorBoard
 from thaw.training.state import Checkpoint, StateFolder, state_key
 from thaw.training.stopping import Stop
 from thaw.training.trainer import Diverged, Moment, Progress, Trainer
+from thaw.units import Alphabet
 
 SAVE_SHARE = 0.05  # of the time that the checkpoints at the ends of epochs may cost
 

@@ -32,9 +32,9 @@ from torch import Tensor
 from thaw.canonical import canonical_json, digest, file_sha256
 from thaw.config.load import semantic
 from thaw.config.run import RunRecipe
+from thaw.corpora.manifest import manifest_sha256
 from thaw.errors import UserError
 from thaw.files import read_json, replacing, write_json, write_text
-from thaw.manifest import manifest_sha256
 
 SLOTS = 2
 IDLE_STARTS = 3  # starts from one position without a step of progress before something must be wrong

@@ -23,14 +23,14 @@ from thaw.config.run import RunRecipe
 from thaw.decoding.greedy import greedy
 from thaw.models.layered import LayeredModel, Noise
 from thaw.scoring.edits import Edits, count_characters, count_words
-from thaw.surgery import Surgery
-from thaw.text import Alphabet
+from thaw.surgery.surgery import Surgery
 from thaw.training.augment import Augment
 from thaw.training.ctc import ctc_loss
 from thaw.training.data import Batch, Examples, epoch_batches
 from thaw.training.distributed import World
 from thaw.training.optim import Optimizer
 from thaw.training.schedule import rate
+from thaw.units import Alphabet
 
 
 class Diverged(Exception):

@@ -15,9 +15,9 @@ import pytest
 
 from thaw.config.load import load
 from thaw.config.run import RunRecipe
-from thaw.plan import Checkpoint, Plan, Run, resolve
+from thaw.planning.plan import Checkpoint, Plan, Run, resolve
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 DESCRIBED, LOGGED = Path("config/paper.yaml"), Path("config/paper-as-logged.yaml")
 TARGETS = {"german": 32, "swiss-german": 42}  # classes, the blank included (E)
 HEADING = "client_id\tpath\tsentence\n"

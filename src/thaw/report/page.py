@@ -134,7 +134,7 @@ def render(spec: ReportSpec) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("thaw", "templates"),
+        loader=PackageLoader("thaw.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thaw.errors import UserError
-from thaw.text import Alphabet, OutsideAlphabet, ctc_frames, describe
+from thaw.units import Alphabet, OutsideAlphabet, ctc_frames, describe
 
 GERMAN = Alphabet(" abcdefghijklmnopqrstuvwxyzäöü'")
 

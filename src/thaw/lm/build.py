@@ -20,8 +20,8 @@ from thaw.canonical import file_sha256
 from thaw.config.schema import LanguageModelSpec, TextSpec
 from thaw.errors import UserError
 from thaw.files import read_jsonl, replacing, write_text
-from thaw.text.alphabet import OutsideAlphabet
 from thaw.text.normalise import normalise
+from thaw.units.characters import OutsideAlphabet
 
 TOOLS = ("lmplz", "build_binary", "query")
 SORTING_MEMORY = "512M"  # lmplz spills to disk beyond it
@@ -44,7 +44,7 @@ class Text:
 
 def tool(name: str) -> str:
     """Path of one of KenLM's programs: from PATH, else from build/kenlm/bin of this checkout; UserError if absent."""
-    built = Path(__file__).resolve().parents[2] / "build" / "kenlm" / "bin"
+    built = Path(__file__).resolve().parents[3] / "build" / "kenlm" / "bin"
     found = shutil.which(name) or shutil.which(name, path=str(built))
     if found is None:
         raise UserError(f"KenLM's {name} is neither in PATH nor in {built}: run `make setup`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thaw.plan import Checkpoint, Corpus, Decode, LanguageModel, Manifest, Run
+from thaw.planning.plan import Checkpoint, Corpus, Decode, LanguageModel, Manifest, Run
 
 RESULTS = "results"
 CORPORA = f"{RESULTS}/corpora"

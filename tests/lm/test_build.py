@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-import thaw.lm
+import thaw.lm.build
 from thaw.canonical import file_sha256
 from thaw.commands import lm as verb
 from thaw.config.schema import LanguageModelSpec, TextSpec
 from thaw.errors import UserError
 from thaw.files import read_json, write_jsonl
-from thaw.lm import gather, lexicon_line, make, measure, read_lexicon, tool
+from thaw.lm.build import gather, lexicon_line, make, measure, read_lexicon, tool
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyzäöü"
 RULES = TextSpec(alphabet=ALPHABET, replace={"ß": "ss"})
@@ -26,7 +26,7 @@ TEST = ["guten tag"]
 
 def has_kenlm() -> bool:
     try:
-        return all(tool(name) for name in thaw.lm.TOOLS)
+        return all(tool(name) for name in thaw.lm.build.TOOLS)
     except UserError:
         return False
 
@@ -83,7 +83,7 @@ def test_lexicon_lines_are_read_back(tmp_path: Path) -> None:
 
 def test_missing_programs_name_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(thaw.lm, "__file__", str(tmp_path / "src" / "thaw" / "lm.py"))
+    monkeypatch.setattr(thaw.lm.build, "__file__", str(tmp_path / "src" / "thaw" / "lm" / "build.py"))
     with pytest.raises(UserError, match="make setup"):
         tool("lmplz")
     built = tmp_path / "build" / "kenlm" / "bin" / "lmplz"

@@ -15,7 +15,7 @@ from typing import Literal
 from thaw.config.models import ModelSpec, Strict
 from thaw.config.schema import BeamSpec
 from thaw.config.sources import Split, SyntheticSource
-from thaw.plan import Corpus, Decode, Manifest, Plan, Run
+from thaw.planning.plan import Corpus, Decode, Manifest, Plan, Run
 
 # --- rates ------------------------------------------------------------------------------------------------------------
 

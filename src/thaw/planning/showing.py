@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from thaw import layout
 from thaw.canonical import canonical_json, digest
 from thaw.config.load import semantic
 from thaw.config.schema import SyntheticSource
 from thaw.corpora.credits import credit
 from thaw.exhibits.spec import CorpusRow, DecodeRow, Exhibit, ExhibitSpec, RunRow, Speech, drawable
-from thaw.plan import Decode, Manifest, Plan, Run, Study
-from thaw.report import ReportExhibit, ReportSpec
+from thaw.planning import layout
+from thaw.planning.plan import Decode, Manifest, Plan, Run, Study
+from thaw.report.page import ReportExhibit, ReportSpec
 from thaw.studies import exhibits as exhibits_of
 from thaw.studies.all import together
 

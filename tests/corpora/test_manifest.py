@@ -20,9 +20,9 @@ from thaw.audio.wav import wav_header
 from thaw.commands import manifest as verb
 from thaw.config.models import DeepSpeechSpec
 from thaw.config.schema import AudioSpec, TextSpec
+from thaw.corpora.manifest import Built, Shard, build, manifest_sha256, read_manifest
 from thaw.errors import UserError
 from thaw.files import Reject, read_json, read_rejects, write_jsonl, write_rejects
-from thaw.manifest import Built, Shard, build, manifest_sha256, read_manifest
 
 TEXT = TextSpec(alphabet=" abcdefghijklmnopqrstuvwxyz")
 MODEL = DeepSpeechSpec(kind="deepspeech")

@@ -20,7 +20,8 @@ from thaw.config.models import ModelSpec
 from thaw.config.schema import SPLITS, TextSpec
 from thaw.errors import UserError
 from thaw.files import Reject, read_jsonl, read_rejects
-from thaw.text import OutsideAlphabet, ctc_frames, describe, normalise
+from thaw.text import normalise
+from thaw.units import OutsideAlphabet, ctc_frames, describe
 
 Row = dict[str, Any]
 

@@ -17,7 +17,7 @@ from thaw.errors import UserError
 from thaw.exhibits.measures import load_seed
 from thaw.exhibits.samples import samples
 from thaw.files import read_json, write_json
-from thaw.report import ReportSpec, curve_of, duration, pretty, render, write_report
+from thaw.report.page import ReportSpec, curve_of, duration, pretty, render, write_report
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "rect", "polyline", "circle"}
 

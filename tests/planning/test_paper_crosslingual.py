@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from thaw.config.load import load
-from thaw.plan import Checkpoint, resolve
+from thaw.planning.plan import Checkpoint, resolve
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)

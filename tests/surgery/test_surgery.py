@@ -13,7 +13,7 @@ from thaw.config.models import DeepSpeechSpec
 from thaw.config.schema import FrozenSpec
 from thaw.errors import UserError
 from thaw.models import LayeredModel, build
-from thaw.surgery import Surgery, SurgeryError, parameter_counts, prepare
+from thaw.surgery.surgery import Surgery, SurgeryError, parameter_counts, prepare
 from thaw.training.ctc import ctc_loss
 from thaw.training.optim import AdamTF
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.test_plan import CONFIG
+from tests.planning.test_plan import CONFIG
 from thaw.config.load import merged, validate
-from thaw.plan import Plan, resolve
-from thaw.showing import exhibits, report_spec
+from thaw.planning.plan import Plan, resolve
+from thaw.planning.showing import exhibits, report_spec
 
 GERMAN = CONFIG["corpora"]["german"]
 FINETUNED = {"start": "source", "reset": ["output"]}

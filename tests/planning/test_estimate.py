@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.test_plan import plan, run
+from tests.planning.test_plan import plan, run
 from thaw.config.models import DeepSpeechSpec, QuartzNetSpec
 from thaw.config.schema import SyntheticSource
-from thaw.estimate import (
+from thaw.models import build
+from thaw.planning.estimate import (
     BEAM_SPEED,
     PCM_RATE,
     WEIGHT,
@@ -31,8 +32,7 @@ from thaw.estimate import (
     total,
     train_hours,
 )
-from thaw.models import build
-from thaw.plan import Plan
+from thaw.planning.plan import Plan
 
 PLAN = plan()
 HELD = Amount({"train": Part(1000, 10.0), "dev": Part(100, 2.0), "test": Part(100, 1.0)}, "a test")
