@@ -18,9 +18,9 @@ from torch import Tensor
 
 from tests.training.conftest import ALPHABET, make_recipe, same_but_for_time, sentences, write_split
 from thaw.config.run import RunRecipe
-from thaw.config.schema import FrozenSpec
 from thaw.models import build
 from thaw.models.layered import Noise
+from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
 from thaw.training.ctc import ctc_loss
 from thaw.training.data import read_examples
@@ -42,7 +42,7 @@ def make_trainer(
     dev = write_split(folder, "dev", sentences("dev", 10))
     examples = [read_examples([path], alphabet, "deepspeech") for path in (train, dev)]
     model = build(run.model, alphabet.classes)
-    surgery = prepare(model, None, (), (), FrozenSpec(), run.seed)
+    surgery = prepare(model, operations_of(run, model))
     optimizer = optimizer_for(run.recipe, surgery.trainable())
     say = (said if said is not None else []).append
     return Trainer(run, model, surgery, optimizer, *examples, alphabet, world or World(), say)
