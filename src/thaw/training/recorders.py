@@ -66,7 +66,8 @@ class Lines:
         self.last = time.monotonic()
         self.say(
             f"{_place(status)}  loss {_number(row['train_loss'])}"
-            f"  dev {row['dev_loss']:.2f} (best {_number(status.best)})  dev CER {cer}  {status.audio_rate:.0f} audio-s/s{_left(status)}"
+            f"  dev {row['dev_loss']:.2f} (best {_number(status.best)})"
+            f"  dev CER {cer}  {status.audio_rate:.0f} audio-s/s{_left(status)}"
         )
 
     def say(self, text: str) -> None:
