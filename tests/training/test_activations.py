@@ -13,6 +13,7 @@ from tests.training.conftest import ALPHABET, make_recipe, same_but_for_time, se
 from thaw.config.models import QuartzNetSpec
 from thaw.config.run import RunRecipe
 from thaw.models import build
+from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import Surgery, prepare
 from thaw.training import activations
 from thaw.training.activations import Activations, computed_once
@@ -32,7 +33,8 @@ def recipe(freeze: list[str], dropout: float = 0.0, frozen: dict[str, str] | Non
 
 
 def prepared(run: RunRecipe) -> Surgery:
-    return prepare(build(run.model, len(ALPHABET) + 1), None, (), run.freeze, run.frozen, run.seed)
+    model = build(run.model, len(ALPHABET) + 1)
+    return prepare(model, operations_of(run, model))
 
 
 def mel(splits: list[Examples]) -> list[Examples]:

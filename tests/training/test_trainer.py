@@ -19,9 +19,9 @@ from torch import Tensor
 
 from tests.training.conftest import ALPHABET, make_recipe, same_but_for_time, sentences, write_split
 from thaw.config.run import RunRecipe
-from thaw.config.schema import FrozenSpec
 from thaw.models import build
 from thaw.models.layered import Noise
+from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
 from thaw.training.ctc import ctc_loss
 from thaw.training.data import read_examples
@@ -48,7 +48,7 @@ def make_trainer(
     dev = write_split(folder, "dev", sentences("dev", 10))
     examples = [read_examples([path], alphabet, run.model.frontend) for path in (train, dev)]
     built = build(run.model, alphabet.classes)
-    surgery = prepare(built, None, (), (), FrozenSpec(), run.seed)
+    surgery = prepare(built, operations_of(run, built))
     optimizer = optimizer_for(run.recipe, surgery.trainable())
     say = (said if said is not None else []).append
     return Trainer(run, built, surgery, optimizer, *examples, alphabet, world or World(), say)
