@@ -21,8 +21,16 @@ class Layer(nn.Module):
     """One named layer. Subclasses define `forward` and `reset_parameters`."""
 
     def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
-        """Map (B, T, F) and valid lengths (B,) to the next layer's; `drop` is applied at each dropout place."""
+        """Map (B, T, F) and valid lengths (B,) to the next layer's; `drop` is applied at each dropout place.
+
+        What x holds beyond an utterance's length means nothing: a layer lets none of it reach valid frames, statistics
+        or gradients, and may leave anything there. Only how far it pads may count (`padded`).
+        """
         raise NotImplementedError
+
+    def padded(self, frames: int) -> int:
+        """T' of what `forward` makes of a batch of T = `frames`, padding included."""
+        return frames
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw fresh initial weights (and buffers) from `generator`, on the CPU, in a fixed order."""
@@ -155,6 +163,12 @@ class LayeredModel(nn.Module):
                 raise UserError(f"{origin}: layer {name} does not fit this model: {problem}{hint}")
             for key, tensor in own.items():
                 tensor.copy_(given[key])
+
+    def padded(self, frames: int, upto: int) -> int:
+        """How many frames the first `upto` layers make of a batch of `frames`, padding included."""
+        for name in list(self.layers)[:upto]:
+            frames = self.layer(name).padded(frames)
+        return frames
 
     def forward(
         self, x: Tensor, lengths: Tensor, noise: Noise | None = None, done: int = 0, upto: int | None = None

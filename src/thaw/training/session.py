@@ -171,7 +171,8 @@ class Session:
         if done:
             checks["computed_once"] = list(model.layers)[:done]
             examples, dev = (
-                Activations(part, model, done, self.world.device, recipe.recipe.precision) for part in (examples, dev)
+                Activations(split, model, done, self.world.device, recipe.recipe.precision, trained)
+                for split, trained in ((examples, True), (dev, False))
             )
         say = self.recorders.say
         trainer = Trainer(recipe, model, surgery, optimizer, examples, dev, self.alphabet, self.world, say, done)
