@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 EXIT_USER_ERROR = 2
 EXIT_UNFINISHED = 75  # BSD's EX_TEMPFAIL: stopped on purpose before the end; the same command goes on from there
 
@@ -12,3 +15,11 @@ class UserError(Exception):
 
 class Unfinished(Exception):
     """The work stopped itself before the end (a time budget, a signal); the same command resumes it (exit 75)."""
+
+
+def suggestion(name: str, allowed: Iterable[str]) -> str:
+    """What is allowed where `name` was not, the nearest spelling first."""
+    allowed = list(allowed)
+    near = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}allowed: {', '.join(allowed)}"

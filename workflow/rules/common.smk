@@ -8,7 +8,8 @@ from pathlib import Path
 from thaw.planning import layout
 from thaw.planning import showing
 from thaw.canonical import canonical_json
-from thaw.config.load import semantic, validate
+from thaw.config.load import validate
+from thaw.config.models import semantic
 from thaw.errors import UserError
 from thaw.planning.plan import SCORE_VERSION, resolve
 
@@ -42,11 +43,12 @@ wildcard_constraints:
     name="[a-z0-9-]+",
 
 
-# All that a source run is made from goes first: every transferred run waits for it.
+# All that others start from goes first, with what it is made from: they wait for it.
 FIRST = {
     made
-    for study in PLAN.studies
-    for run in study.sources
+    for later in PLAN.runs.values()
+    for run in later.origins
+    if run.id in PLAN.runs
     for made in (
         run.id,
         run.manifest.id,
