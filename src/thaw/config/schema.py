@@ -126,6 +126,7 @@ class RecipeSpec(Strict):
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0  # where the cosine ends
     augmentation: AugmentationSpec = AugmentationSpec()
     max_gradient_norm: Annotated[float, Field(ge=0)] = 0.0  # 0: no clipping
+    max_skipped_steps: Annotated[int, Field(ge=0)] = 10  # in a row, whose gradient is not finite; then training ends
     dropout: Fraction = 0.0  # at every dropout place of the model
     order: Literal["bucketed", "sorted", "shuffled"] = "bucketed"  # sorted: by duration, as DeepSpeech does
     drop_last: bool = False  # DeepSpeech drops an incomplete last batch of an epoch
