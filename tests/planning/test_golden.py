@@ -67,9 +67,9 @@ def test_a_checkpoint_known_by_its_checksum() -> None:
     """Where it lies is no part of what it is."""
     for path in ("README.md", "Makefile"):
         spec = {"kind": "deepspeech-tf", "path": path, "sha256": "0" * 64, "language": "en"}
-        config = merged(CONFIG, {"checkpoints": {"released": spec}})
-        config["studies"]["freezing"]["source"] = {"model": "deepspeech", "checkpoint": "released"}
-        plan = resolve(validate(config))
+        source = {"corpus": None, "recipe": None, "checkpoint": "released"}
+        over = {"checkpoints": {"released": spec}, "studies": {"freezing": {"source": source}}}
+        plan = resolve(validate(merged(CONFIG, over)))
         assert list(plan.checkpoints) == ["released-ae17479969"]
         assert sorted(plan.runs) == [
             "german-deepspeech-frozen-0-s1-83d1226338",

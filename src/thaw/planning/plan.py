@@ -1,4 +1,4 @@
-"""From a config to immutable runs: one pure, fast function. No torch, no file is read, nothing is written.
+"""From a config to immutable runs: one fast function, without torch. Of files, it looks at the user's own alone.
 
 Every thing made has an *id*: a readable name and the hash of the recipe that makes it, upstream ids included. Its files
 live under the id, so that an edit makes new files and leaves the old ones, and an edit taken back finds them again.
@@ -30,6 +30,7 @@ from thaw.config.schema import (
     TextSpec,
 )
 from thaw.config.sources import Source, SyntheticSource, UnionSource
+from thaw.planning import contents
 
 # Raise a version when the meaning of a room changes: what it made gets a new identity, and all that stands on it.
 CORPUS_VERSION = 1
@@ -47,6 +48,7 @@ class Corpus:
 
     name: str
     spec: CorpusSpec
+    content: str = ""  # of the user's own files that it is listed from
 
     @cached_property
     def source_json(self) -> str:
@@ -55,7 +57,7 @@ class Corpus:
 
     @cached_property
     def source_hash(self) -> str:
-        return digest([CORPUS_VERSION, self.spec.language, self.source_json])
+        return digest([CORPUS_VERSION, self.spec.language, self.source_json, *_given(self.content)])
 
     @property
     def source_id(self) -> str:
@@ -79,7 +81,7 @@ class Corpus:
             "source": json.loads(self.source_json),
             "audio": semantic(self.spec.audio, "clips_per_job"),
         }
-        return Corpus(self.name, CorpusSpec.model_validate(uncut)).audio_hash
+        return Corpus(self.name, CorpusSpec.model_validate(uncut), self.content).audio_hash
 
     @property
     def audio_id(self) -> str:
@@ -89,6 +91,11 @@ class Corpus:
     def shards(self) -> int:
         """How many jobs convert this corpus."""
         return _shards(self.spec.source, self.spec.audio.clips_per_job)
+
+
+def _given(content: str) -> list[str]:
+    """Nothing is hashed of what has no content of the user's, as if there were no such thing."""
+    return [content] if content else []
 
 
 def _uncut(source: dict[str, Any]) -> dict[str, Any]:
@@ -147,6 +154,7 @@ class Checkpoint:
     spec: CheckpointSpec
     model: ModelSpec
     alphabet: str
+    content: str = ""  # checksum of its files
 
     @property
     def model_json(self) -> str:
@@ -154,8 +162,8 @@ class Checkpoint:
 
     @cached_property
     def hash(self) -> str:
-        # The path is where the weights are, not what they are; the archive's hash says that, where it is given.
-        what = self.spec.sha256 or self.spec.path
+        # The path is where the weights are, not what they are; their checksum says that, given or computed.
+        what = self.spec.sha256 or self.content or self.spec.path
         return digest([CHECKPOINT_VERSION, self.spec.kind, what, self.model_json, self.alphabet])
 
     @property
@@ -196,6 +204,7 @@ class LanguageModel:
 
     spec: LanguageModelSpec
     manifest: Manifest
+    content: str = ""  # of the extra text
 
     @property
     def spec_json(self) -> str:
@@ -203,7 +212,7 @@ class LanguageModel:
 
     @cached_property
     def hash(self) -> str:
-        return digest([LM_VERSION, self.spec_json, self.manifest.hash])
+        return digest([LM_VERSION, self.spec_json, self.manifest.hash, *_given(self.content)])
 
     @property
     def id(self) -> str:
@@ -309,7 +318,9 @@ def _study(name: str, spec: StudySpec, config: Config) -> Study:
 
 def _manifest(corpus: str, model: ModelSpec, config: Config) -> Manifest:
     spec = config.corpora[corpus]
-    return Manifest(Corpus(corpus, spec), config.languages[spec.language], model)
+    return Manifest(
+        Corpus(corpus, spec, contents.of_source(spec.source, spec.language)), config.languages[spec.language], model
+    )
 
 
 def _source(spec: StudySpec, config: Config) -> Run | Checkpoint:
@@ -317,7 +328,8 @@ def _source(spec: StudySpec, config: Config) -> Run | Checkpoint:
     if source.checkpoint is not None:
         checkpoint = config.checkpoints[source.checkpoint]
         alphabet = config.languages[checkpoint.language].alphabet
-        return Checkpoint(source.checkpoint, checkpoint, config.models[source.model], alphabet)
+        content = contents.of_checkpoint(checkpoint)
+        return Checkpoint(source.checkpoint, checkpoint, config.models[source.model], alphabet, content)
     assert source.corpus is not None  # the schema wants one of the two
     assert source.recipe is not None
     manifest = _manifest(source.corpus, config.models[source.model], config)
@@ -366,8 +378,12 @@ def _target_run(
 def _decodes(run: Run, spec: StudySpec, config: Config) -> Iterator[Decode]:
     for name in spec.decoders:
         decoder = config.decoders[name]
-        lm = LanguageModel(decoder.language_model, run.manifest) if isinstance(decoder, BeamSpec) else None
+        lm = _language_model(decoder.language_model, run.manifest) if isinstance(decoder, BeamSpec) else None
         yield Decode(run, name, decoder, lm)
+
+
+def _language_model(spec: LanguageModelSpec, manifest: Manifest) -> LanguageModel:
+    return LanguageModel(spec, manifest, contents.of_file(spec.extra_text))
 
 
 def describe(plan: Plan) -> dict[str, Any]:
