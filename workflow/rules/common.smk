@@ -5,6 +5,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from thaw.planning import contents
 from thaw.planning import layout
 from thaw.planning import showing
 from thaw.canonical import canonical_json
@@ -68,6 +69,11 @@ def tries_again(times):
 def first(wildcards):
     """The priority of a job."""
     return 10 if wildcards.id in FIRST else 0
+
+
+def own_files(corpus):
+    """The user's own files that a corpus is listed from; none where it is got or made."""
+    return contents.source_inputs(corpus.spec.source, corpus.spec.language)
 
 
 def start_files(wildcards, name):

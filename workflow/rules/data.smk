@@ -3,6 +3,9 @@
 
 # The corpus's own files stay in a folder that is no output, so that a failed attempt does not delete a download.
 rule fetch:
+    input:
+        # The user's own tables. What they hold is part of the id, so an edit is another job, and a touch is none.
+        own=lambda wildcards: ancient(own_files(PLAN.sources[wildcards.id])),
     output:
         utterances="results/corpora/{id}/utterances.jsonl",
         rejects="results/corpora/{id}/rejects.tsv",
@@ -21,11 +24,12 @@ rule fetch:
     params:
         source=lambda wildcards: PLAN.sources[wildcards.id].source_json,
         language=lambda wildcards: PLAN.sources[wildcards.id].spec.language,
+        content=lambda wildcards: PLAN.sources[wildcards.id].content,
     message:
         "fetch {wildcards.id}"
     shell:
         "thaw fetch --source {params.source:q} --language {params.language}"
-        " --threads {threads} --root results/corpora/{wildcards.id}/files --mirror={resources.mirror:q}"
+        " --content={params.content} --threads {threads} --root results/corpora/{wildcards.id}/files --mirror={resources.mirror:q}"
         " --utterances {output.utterances} --rejects {output.rejects} --record {output.record} 2>&1 | tee {log}"
 
 

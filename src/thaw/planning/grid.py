@@ -18,6 +18,7 @@ from thaw.config.run import TRAIN_VERSION, LoadRecipe, RunRecipe
 from thaw.config.schema import FrozenSpec, RecipeSpec, SourceSpec, StudySpec, TreatmentSpec
 from thaw.config.sources import Name, Split
 from thaw.config.starts import BEST, SOURCE, Origin, Snapshot, origin
+from thaw.planning import contents
 from thaw.planning.plan import Checkpoint, Corpus, Data, Manifest, Part, Run, Study, decodes
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ class Grid:
         model = config.models[source.model]
         if source.checkpoint is not None:
             checkpoint = config.checkpoints[source.checkpoint]
-            return Checkpoint(source.checkpoint, checkpoint, model, config.languages[checkpoint.language].alphabet)
+            alphabet = config.languages[checkpoint.language].alphabet
+            return Checkpoint(source.checkpoint, checkpoint, model, alphabet, contents.of_checkpoint(checkpoint))
         assert source.corpus is not None  # the schema wants one of the two
         assert source.recipe is not None
         manifest = manifest_of(source.corpus, model, config)
@@ -159,7 +161,8 @@ class Grid:
 def manifest_of(corpus: str, model: ModelSpec, config: Config) -> Manifest:
     """The manifest of a corpus for a kind of model."""
     spec = config.corpora[corpus]
-    return Manifest(Corpus(corpus, spec), config.languages[spec.language], model)
+    content = contents.of_source(spec.source, spec.language)
+    return Manifest(Corpus(corpus, spec, content), config.languages[spec.language], model)
 
 
 def model_of(how: TreatmentSpec, spec: GridSpec, config: Config) -> str:

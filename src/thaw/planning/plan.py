@@ -1,4 +1,4 @@
-"""From a config to immutable runs: one pure, fast function. No torch, no file is read, nothing is written.
+"""From a config to immutable runs: one fast function, without torch. Of files, it looks at the user's own alone.
 
 Every thing made has an *id*: a readable name and the hash of the recipe that makes it, upstream ids included. Its files
 live under the id, so that an edit makes new files and leaves the old ones, and an edit taken back finds them again.
@@ -28,6 +28,7 @@ from thaw.config.schema import (
 )
 from thaw.config.sources import Source, Split, SyntheticSource, UnionSource
 from thaw.config.starts import BEST
+from thaw.planning import contents
 from thaw.studies import study_module
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Corpus:
 
     name: str
     spec: CorpusSpec
+    content: str = ""  # of the user's own files that it is listed from
 
     @cached_property
     def source_json(self) -> str:
@@ -58,7 +60,7 @@ class Corpus:
 
     @cached_property
     def source_hash(self) -> str:
-        return digest([CORPUS_VERSION, self.spec.language, self.source_json])
+        return digest([CORPUS_VERSION, self.spec.language, self.source_json, *_given(self.content)])
 
     @property
     def source_id(self) -> str:
@@ -82,7 +84,7 @@ class Corpus:
             "source": json.loads(self.source_json),
             "audio": semantic(self.spec.audio, "clips_per_job"),
         }
-        return Corpus(self.name, CorpusSpec.model_validate(uncut)).audio_hash
+        return Corpus(self.name, CorpusSpec.model_validate(uncut), self.content).audio_hash
 
     @property
     def audio_id(self) -> str:
@@ -92,6 +94,11 @@ class Corpus:
     def shards(self) -> int:
         """How many jobs convert this corpus."""
         return _shards(self.spec.source, self.spec.audio.clips_per_job)
+
+
+def _given(content: str) -> list[str]:
+    """Nothing is hashed of what has no content of the user's, as if there were no such thing."""
+    return [content] if content else []
 
 
 def _uncut(source: dict[str, Any]) -> dict[str, Any]:
@@ -160,6 +167,7 @@ class Checkpoint:
     spec: CheckpointSpec
     model: ModelSpec
     alphabet: str
+    content: str = ""  # checksum of its files
 
     @property
     def model_json(self) -> str:
@@ -167,8 +175,8 @@ class Checkpoint:
 
     @cached_property
     def hash(self) -> str:
-        # The path is where the weights are, not what they are; the archive's hash says that, where it is given.
-        what = self.spec.sha256 or self.spec.path
+        # The path is where the weights are, not what they are; their checksum says that, given or computed.
+        what = self.spec.sha256 or self.content or self.spec.path
         return digest([CHECKPOINT_VERSION, self.spec.kind, what, self.model_json, self.alphabet])
 
     @property
@@ -258,6 +266,7 @@ class LanguageModel:
 
     spec: LanguageModelSpec
     manifest: Manifest
+    content: str = ""  # of the extra text
 
     @property
     def spec_json(self) -> str:
@@ -265,7 +274,7 @@ class LanguageModel:
 
     @cached_property
     def hash(self) -> str:
-        return digest([LM_VERSION, self.spec_json, self.manifest.hash])
+        return digest([LM_VERSION, self.spec_json, self.manifest.hash, *_given(self.content)])
 
     @property
     def id(self) -> str:
@@ -392,8 +401,12 @@ def decodes(
     """A snapshot of a run on a split of its target with each of the named decoders."""
     for name in names:
         decoder = config.decoders[name]
-        lm = LanguageModel(decoder.language_model, run.manifest) if isinstance(decoder, BeamSpec) else None
+        lm = _language_model(decoder.language_model, run.manifest) if isinstance(decoder, BeamSpec) else None
         yield Decode(run, name, decoder, lm, split, snapshot)
+
+
+def _language_model(spec: LanguageModelSpec, manifest: Manifest) -> LanguageModel:
+    return LanguageModel(spec, manifest, contents.of_file(spec.extra_text))
 
 
 def describe(plan: Plan) -> dict[str, Any]:
