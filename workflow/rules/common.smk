@@ -1,6 +1,7 @@
 # The checked config, its plan, and how the other files look things up in them.
 import fcntl
 import os
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -31,8 +32,12 @@ REPORT = layout.report(PLAN.config.name)
 EXHIBITS = showing.exhibits(PLAN)
 REPORT_SPEC = showing.report_spec(PLAN)
 
+# Snakemake fills `{names}` into a text of a rule, but not into what a function returns: so what a person wrote (a label,
+# a path) comes from a function, and stands in `shell:` as {…:q}, quoted (tests/workflow/test_quoting.py holds both).
+
 # Rules call `thaw`, which lives beside the Python that runs Snakemake, also where the environment is not activated.
-shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
+BESIDE = shlex.quote(str(Path(sys.executable).parent))
+shell.prefix(f'set -euo pipefail; export PATH={BESIDE}:"$PATH"; ')
 
 
 wildcard_constraints:

@@ -32,6 +32,6 @@ rule lm:
     message:
         "language model {wildcards.id}"
     shell:
-        "thaw lm --lm {params.lm:q} --text {params.text:q} --train {input.train}"
-        " --exclude {input.dev} {input.test}"
-        " --binary {output.binary} --lexicon {output.lexicon} --record {output.record} 2>&1 | tee {log}"
+        "thaw lm --lm {params.lm:q} --text {params.text:q} --train {input.train:q}"
+        " --exclude {input.dev:q} {input.test:q}"
+        " --binary {output.binary:q} --lexicon {output.lexicon:q} --record {output.record:q} 2>&1 | tee {log:q}"
