@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from thaw.config.models import ModelSpec, Strict
+from thaw.config.numbers import Int
 from thaw.config.schema import FrozenSpec, RecipeSpec
 
 TRAIN_VERSION = 2  # raise it when the meaning of training changes: every run then gets a new identity
@@ -16,12 +17,12 @@ class RunRecipe(Strict):
     `corpora` and `start` hold identities of what goes in (names with hashes), so that an edit upstream is an edit here.
     """
 
-    version: int
+    version: Int
     model: ModelSpec
     alphabet: str
     corpora: tuple[str, ...]
     recipe: RecipeSpec
-    seed: int
+    seed: Int
     start: str = "scratch"  # or the identity of another run
     reset: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
@@ -29,6 +30,12 @@ class RunRecipe(Strict):
     optimizer_state: str = "fresh"
     output_rows: str = "fresh"
     letters: dict[str, str] = {}
+
+    @field_validator("frozen")
+    @classmethod
+    def _of_something(cls, value: FrozenSpec, info: ValidationInfo) -> FrozenSpec:
+        """What frozen layers do is no part of a run that has none."""
+        return value if info.data.get("freeze") else FrozenSpec()
 
     @field_validator("reset", "freeze")
     @classmethod

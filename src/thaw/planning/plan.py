@@ -30,6 +30,7 @@ from thaw.config.schema import (
     TextSpec,
 )
 from thaw.config.sources import Source, SyntheticSource, UnionSource
+from thaw.planning.checks import check
 
 # Raise a version when the meaning of a room changes: what it made gets a new identity, and all that stands on it.
 CORPUS_VERSION = 1
@@ -272,7 +273,7 @@ class Plan:
 
 
 def resolve(config: Config) -> Plan:
-    """The plan of a checked config; equal configs give equal plans."""
+    """The plan of a checked config; equal configs give equal plans. UserError where its files could not be."""
     plan = Plan(config, tuple(_study(name, spec, config) for name, spec in config.studies.items()))
     for study in plan.studies:
         if isinstance(study.source, Checkpoint):
@@ -284,6 +285,7 @@ def resolve(config: Config) -> Plan:
             plan.decodes[decode.id] = decode
             if decode.lm:
                 plan.lms[decode.lm.id] = decode.lm
+    check(plan)
     return plan
 
 
