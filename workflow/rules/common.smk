@@ -1,6 +1,7 @@
 # The checked config, its plan, and how the other files look things up in them.
 import fcntl
 import os
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -33,9 +34,13 @@ REPORT = layout.report(PLAN.config.name)
 EXHIBITS = showing.exhibits(PLAN)
 REPORT_SPEC = showing.report_spec(PLAN)
 
-# Rules call `thaw`, which lives beside the Python that runs Snakemake, also where the environment is not activated. It
-# takes the shell's place and writes the log itself, so that its exit status is the job's, whatever signal comes to all.
-shell.prefix(f'set -eu; export PATH="{Path(sys.executable).parent}:$PATH"; exec ')
+# Snakemake fills `{names}` into a text of a rule, but not into what a function returns: so what a person wrote (a label,
+# a path) comes from a function, and stands in `shell:` as {…:q}, quoted (tests/workflow/test_quoting.py holds both).
+
+# Rules call `thaw`, which lives beside the Python that runs Snakemake, also where the environment is not activated. They
+# `exec` it, and it writes the log itself: so its exit status is the job's, whatever signal comes to all of the job.
+BESIDE = shlex.quote(str(Path(sys.executable).parent))
+shell.prefix(f'set -eu; export PATH={BESIDE}:"$PATH"; ')
 
 
 wildcard_constraints:

@@ -21,7 +21,7 @@ from thaw.config.schema import (
 )
 from thaw.config.sources import Name
 from thaw.config.starts import SOURCE
-from thaw.studies import TOGETHER, specs
+from thaw.studies import specs
 
 if TYPE_CHECKING:
     AnyStudy = StudySpec
@@ -48,8 +48,6 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Config:
-        if TOGETHER in self.studies:
-            raise ValueError(f"studies.{TOGETHER}: that name is taken by what is drawn from all studies together")
         if SOURCE in self.treatments:
             raise ValueError(f"treatments.{SOURCE}: that word means the run that a study's treatments start from")
         return self

@@ -1,78 +1,55 @@
-"""Reading, merging and checking config files; every error says where it is and what is allowed there."""
+"""Checking configs; every error says where it is and what is allowed there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from thaw.config.config import Config
+from thaw.config.reading import merged as merged  # these names are for others too
+from thaw.config.reading import read_yaml as read_yaml
+from thaw.config.reading import unsound
+from thaw.config.reading import with_includes as with_includes
 from thaw.config.schema import BeamSpec, CheckpointSpec, CorpusSpec
 from thaw.config.sources import OwnSource, Source, UnionSource
-from thaw.errors import UserError, suggestion
+from thaw.errors import UserError, on_one_line, suggestion
 from thaw.studies import study_module
 
-INCLUDE = "include"
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """One YAML file as a dict; UserError names the file and the line of a mistake."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such config file") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a config is a mapping of keys, not {type(content).__name__}")
-    return content
-
-
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings, `over` winning, merged key by key at every depth; null takes away what lies beneath."""
-    result = dict(under)
-    for key, value in over.items():
-        inner = result.get(key)
-        both_mappings = isinstance(value, Mapping) and isinstance(inner, Mapping)
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merged(cast(Mapping[str, Any], inner), value) if both_mappings else value
-    return result
-
-
-def with_includes(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """`raw` with the files of its `include:` list (paths from the repository root) merged beneath it."""
-    includes = raw.get(INCLUDE, [])
-    if not isinstance(includes, list):
-        raise UserError("config: include: give a list of files")
-    result: dict[str, Any] = {}
-    for name in includes:
-        result = merged(result, with_includes(read_yaml(Path(name))))
-    return merged(result, {key: value for key, value in raw.items() if key != INCLUDE})
+MOST_LINES = 20
 
 
 def validate(raw: Mapping[str, Any]) -> Config:
     """A checked Config. Raises UserError with one line per mistake: where, what, what is allowed."""
+    whole = with_includes(raw)
+    if problems := list(dict.fromkeys(unsound(whole))):
+        raise _mistakes(problems)
     try:
-        config = Config.model_validate(with_includes(raw))
+        config = Config.model_validate(whole)
     except ValidationError as error:
-        raise UserError("\n".join(sorted(set(_lines(error))))) from error
+        raise _mistakes(sorted(set(_lines(error)))) from error
     problems = list(dict.fromkeys(_cross_checks(config)))  # two studies may share a mistaken treatment
     if problems:
-        raise UserError("\n".join(f"config: {problem}" for problem in problems))
+        raise _mistakes(problems)
     return config
 
 
-def load(paths: Iterable[Path]) -> Config:
-    """The config of one or more files, later ones winning."""
+def _mistakes(problems: Sequence[str]) -> UserError:
+    """One line for each, but no more than anybody reads."""
+    lines = [f"config: {on_one_line(problem)}" for problem in problems[:MOST_LINES]]
+    more = len(problems) - len(lines)
+    return UserError("\n".join([*lines, f"config: and {more} more mistakes"] if more else lines))
+
+
+def load(paths: Iterable[Path], over: Mapping[str, Any] | None = None) -> Config:
+    """The config of one or more files, later ones winning; then `over`, what a command line says instead."""
     raw: dict[str, Any] = {}
     for path in paths:
         raw = merged(raw, read_yaml(path))
-    return validate(raw)
+    return validate(merged(raw, over or {}))
 
 
 def _lines(error: ValidationError) -> Iterable[str]:
@@ -86,23 +63,25 @@ def _lines(error: ValidationError) -> Iterable[str]:
             yield f"config: {where}.kind: no {item['ctx']['tag']!r}; {suggestion(item['ctx']['tag'], tags)}"
         elif item["type"] == "extra_forbidden":
             key = str(item["loc"][-1])
-            yield f"config: {where}: unknown key; {suggestion(key, _keys_at(item['loc'][:-1]))}"
+            yield f"{where}: unknown key; {suggestion(key, _keys_at(item['loc'][:-1]))}"
         elif item["type"] == "missing":
-            yield f"config: {where}: missing"
+            yield f"{where}: missing"
         else:
             message = item["msg"].removeprefix("Value error, ")
             value = item.get("input")
-            shown = f" (given: {value!r})" if isinstance(value, str | int | float | bool) else ""
-            yield f"config: {where}: {message}{shown}"
+            shown = f" (given: {value!r:.80})" if isinstance(value, str | int | float | bool) else ""
+            yield f"{where}: {message}{shown}"
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     """The keys that a config may have at a location, found by walking the schema along it."""
-    schema = Config.model_json_schema()
+    schema = _json_schema()
     node: dict[str, Any] = schema
     for part in location:
         node = _resolved(schema, node)
         if "discriminator" in node:
+            if part not in node["discriminator"]["mapping"]:
+                return []
             node = {"$ref": node["discriminator"]["mapping"][part]}
         elif "properties" in node and part in node["properties"]:
             node = node["properties"][part]
@@ -111,6 +90,11 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
         elif "patternProperties" in node:
             node = next(iter(node["patternProperties"].values()))
     return list(_resolved(schema, node).get("properties", {}))
+
+
+@functools.cache
+def _json_schema() -> dict[str, Any]:
+    return Config.model_json_schema()
 
 
 def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
@@ -126,8 +110,8 @@ def _cross_checks(config: Config) -> Iterable[str]:
         yield from _checkpoint_checks(name, checkpoint, config)
     for name, decoder in config.decoders.items():
         text = decoder.language_model.extra_text if isinstance(decoder, BeamSpec) else ""
-        if text and not Path(text).exists():
-            yield f"decoders.{name}.language_model.extra_text: {text}: no such file"
+        if text:
+            yield from _file_checks(f"decoders.{name}.language_model.extra_text", text, "file")
     for name, study in config.studies.items():
         yield from study_module(study.kind).check(name, study, config)
 
@@ -151,8 +135,24 @@ def _source_checks(where: str, source: Source) -> Iterable[str]:
     if isinstance(source, OwnSource):
         named |= {f"splits.{split}": path for split, path in source.splits.items()}
     for key, path in named.items():
-        if path and not Path(path).expanduser().exists():
-            yield f"{where}.{key}: {path}: no such file or folder"
+        if path:
+            yield from _file_checks(f"{where}.{key}", path, "file or folder")
+
+
+def _file_checks(where: str, path: str, what: str) -> Iterable[str]:
+    """A file of the user's must be there, under a name that Snakemake can say."""
+    if not _exists(path):
+        yield f"{where}: {path}: no such {what}"
+    elif "{" in path or "}" in path:
+        yield f"{where}: {path}: Snakemake takes braces in the name of a file for a wildcard; rename it"
+
+
+def _exists(path: str | Path) -> bool:
+    """Whether there is such a file or folder, also where the name is one that no file can have."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, or ~ of nobody
+        return False
 
 
 def _checkpoint_checks(name: str, checkpoint: CheckpointSpec, config: Config) -> Iterable[str]:
@@ -160,6 +160,8 @@ def _checkpoint_checks(name: str, checkpoint: CheckpointSpec, config: Config) ->
     if checkpoint.language not in config.languages:
         allowed = suggestion(checkpoint.language, config.languages)
         yield f"{where}.language: {checkpoint.language!r} is not there; {allowed}"
-    path = Path(checkpoint.path)
-    if not path.exists() and not path.with_name(path.name + ".index").exists():
+    path = checkpoint.path
+    if not path.strip("./") or not (_exists(path) or _exists(f"{path}.index")):
         yield f"{where}.path: {path}: no such checkpoint; download it, or name where it is"
+    else:
+        yield from _file_checks(f"{where}.path", path if _exists(path) else f"{path}.index", "checkpoint")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from thaw.config.models import ModelSpec, Strict
+from thaw.config.numbers import Int
 from thaw.config.schema import FrozenSpec, RecipeSpec
 from thaw.config.starts import BEST
 
@@ -35,12 +36,12 @@ class RunRecipe(Strict):
     `corpora` and `start` hold identities of what goes in (names with hashes), so that an edit upstream is an edit here.
     """
 
-    version: int
+    version: Int
     model: ModelSpec
     alphabet: str
     corpora: tuple[str, ...]
     recipe: RecipeSpec
-    seed: int
+    seed: Int
     start: str = "scratch"  # or the identity of another run
     snapshot: str = BEST  # which of its weights
     loads: tuple[LoadRecipe, ...] = ()  # layers from further runs
@@ -52,6 +53,12 @@ class RunRecipe(Strict):
     output_rows: str = "fresh"
     letters: dict[str, str] = {}
     heads: dict[str, str] = {}  # language -> alphabet, where several are learnt, each with an output layer of its own
+
+    @field_validator("frozen")
+    @classmethod
+    def _of_something(cls, value: FrozenSpec, info: ValidationInfo) -> FrozenSpec:
+        """What frozen layers do is no part of a run that has none."""
+        return value if info.data.get("freeze") else FrozenSpec()
 
     @field_validator("reset", "freeze")
     @classmethod

@@ -16,6 +16,8 @@ from thaw.planning.grid import GridSpec, model_of, recipe_of
 if TYPE_CHECKING:
     from thaw.config.config import Config
 
+MOST_RUNS = 20_000  # of one study
+
 
 def check(name: str, spec: GridSpec, config: Config) -> Iterator[str]:
     """One line for each mistake in a grid that the schema cannot see."""
@@ -58,7 +60,11 @@ def _names(where: str, spec: GridSpec, config: Config) -> Iterator[str]:
             if wanted not in table:
                 yield f"{where}.{key}: {wanted!r} is not there; {suggestion(wanted, table)}"
         yield from _doubles(f"{where}.{key}", names)
-    yield from _doubles(f"{where}.seeds", spec.seeds)
+    for seed in sorted({seed for seed in spec.seeds if spec.seeds.count(seed) > 1}):
+        yield f"{where}.seeds: {seed} is given twice; the same training again says nothing of what chance does"
+    runs = len(spec.targets) * len(spec.treatments) * len(spec.seeds)
+    if runs > MOST_RUNS:
+        yield f"{where}: targets × treatments × seeds are {runs:,} trainings; at most {MOST_RUNS:,}"
 
 
 def _doubles(where: str, values: Iterable[object]) -> Iterator[str]:
@@ -122,7 +128,11 @@ def _treatment(name: str, how: TreatmentSpec, where: str, spec: GridSpec, config
     yield from lines
     if not lines:
         yield from _alphabets(here, name, how, spec, config)
-    yield from _recipe_lines(f"{here}.recipe", {**config.recipes[spec.recipe].model_dump(), **how.recipe})
+    recipe = config.recipes[spec.recipe].model_dump()
+    yield from _recipe_lines(f"{here}.recipe", {**recipe, **how.recipe})
+    for target, changes in spec.target_recipes.items() if how.recipe else ():
+        both = f"{here}.recipe, after {where}.target_recipes.{target}"
+        yield from _recipe_lines(both, {**recipe, **changes, **how.recipe})
     yield from _snapshots(here, how, spec, config)
     if how.optimizer_state == "transferred":
         yield from _optimizer(f"{here}.optimizer_state", how, spec, config)

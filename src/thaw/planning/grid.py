@@ -14,8 +14,9 @@ from pydantic import Field
 
 from thaw.config.layers import named_layers
 from thaw.config.models import ModelSpec
+from thaw.config.numbers import Int
 from thaw.config.run import TRAIN_VERSION, LoadRecipe, RunRecipe
-from thaw.config.schema import FrozenSpec, RecipeSpec, SourceSpec, StudySpec, TreatmentSpec
+from thaw.config.schema import RecipeSpec, SourceSpec, StudySpec, TreatmentSpec
 from thaw.config.sources import Name, Split
 from thaw.config.starts import BEST, SOURCE, Origin, Snapshot, origin
 from thaw.planning import contents
@@ -36,7 +37,7 @@ class GridSpec(StudySpec):
     treatments: Annotated[tuple[Name, ...], Field(min_length=1)]
     baseline: Name  # the treatment that the others are compared to
     reference: Name | None = None  # a second one, e.g. transfer with nothing frozen
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    seeds: Annotated[tuple[Int, ...], Field(min_length=1, max_length=1000)] = (1,)
     decoders: Annotated[tuple[Name, ...], Field(min_length=1)]
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("test",)  # that are decoded
     snapshots: Annotated[tuple[Snapshot, ...], Field(min_length=1)] = (BEST,)  # that are decoded, of every run
@@ -120,7 +121,7 @@ class Grid:
             reset=reset,
             draw=unused_draw(seed, reset, model, alphabet, [start, *(donor for _, _, donor in donors)]),
             freeze=freeze,
-            frozen=how.frozen if freeze else FrozenSpec(),
+            frozen=how.frozen,
             optimizer_state=how.optimizer_state,
             output_rows=how.output_rows,
             letters={letter: other for letter, other in how.letters.items() if letter in alphabet},

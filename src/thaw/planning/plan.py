@@ -29,6 +29,7 @@ from thaw.config.schema import (
 from thaw.config.sources import Source, Split, SyntheticSource, UnionSource
 from thaw.config.starts import BEST
 from thaw.planning import contents
+from thaw.planning.limits import check
 from thaw.studies import study_module
 
 if TYPE_CHECKING:
@@ -353,7 +354,7 @@ class Plan:
 
 
 def resolve(config: Config) -> Plan:
-    """The plan of a checked config; equal configs give equal plans."""
+    """The plan of a checked config; equal configs give equal plans. UserError where its files could not be."""
     plan = Plan(
         config, tuple(study_module(spec.kind).plan(name, spec, config) for name, spec in config.studies.items())
     )
@@ -365,6 +366,7 @@ def resolve(config: Config) -> Plan:
             plan.decodes[decode.id] = decode
             if decode.lm:
                 plan.lms[decode.lm.id] = decode.lm
+    check(plan)
     return plan
 
 
