@@ -14,13 +14,12 @@ from typing import Any
 from thaw.canonical import canonical_json
 from thaw.config.schema import ScoringSpec
 from thaw.exhibits.spec import ExhibitSpec, drawable
+from thaw.exhibits.together import exhibits, together
 from thaw.files import write_json, write_jsonl
 from thaw.randomness import rng
 from thaw.report.page import ReportExhibit, ReportSpec
 from thaw.scoring.counts import UtteranceCounts, count_rows
 from thaw.scoring.scores import score
-from thaw.studies import exhibits
-from thaw.studies.all import together
 
 ROOT = Path(__file__).parents[2]
 TREATMENTS = {

@@ -67,7 +67,7 @@ class ProbeSpec(Strict):
 def each_layer(
     layers: Sequence[str], to: Goal, seeds: Iterable[int] = (), buffers: bool = True
 ) -> dict[str, tuple[ResetSpec, ...]]:
-    """Each layer reset in turn, to draws once for each seed; named <layer>-first, <layer>-zero, <layer>-draw-<seed>."""
+    """Each layer reset in turn; to draws, once for each seed. Names: LAYER-first, LAYER-zero, LAYER-draw-SEED."""
     if to != "draw":
         return {f"{layer}-{to}": (ResetSpec(reset=(layer,), to=to, buffers=buffers),) for layer in layers}
     return {

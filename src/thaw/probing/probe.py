@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thaw.config.load import semantic
+from thaw.config.models import semantic
 from thaw.config.probes import ProbeSpec
 from thaw.config.schema import GreedySpec, Split
 from thaw.corpora.manifest import Utterance

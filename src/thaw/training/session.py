@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thaw.config.load import semantic
+from thaw.config.models import semantic
 from thaw.config.run import RunRecipe
 from thaw.errors import Unfinished, UserError
 from thaw.files import write_json, write_jsonl
@@ -148,12 +148,22 @@ class Session:
             raise UserError(str(error)) from error
         except Unfinished:
             outcome = "stopped"
+            self.note_end()
+            raise
+        except UserError:
+            self.note_end()
             raise
         finally:
             self.recorders.close(outcome)
         checks["end"] = surgery.check_end(trainer.optimizer.unmoved())
         if self.world.leads:
             self.finish(trainer, checks)
+
+    def note_end(self) -> None:
+        """Remember that this start was not killed; a disk that is full or gone has been told of by what ends it."""
+        if self.world.leads:
+            with suppress(UserError):
+                self.folder.close_attempt()
 
     # --- building and resuming ----------------------------------------------------------------
 
@@ -219,7 +229,7 @@ class Session:
         progress = trainer.progress
         if self.world.leads:
             write_json(self.folder.path / "recipe.json", semantic(self.recipe))
-            self.attempt = self.folder.open_attempt((progress.epoch, progress.batch))
+            self.attempt = self.folder.open_attempt((progress.epoch, progress.batch), self.recorders.say)
         if checkpoint:
             self.recorders.say(f"resumed at epoch {progress.epoch}, step {progress.step} (start {self.attempt})")
         if self.job.tensorboard and self.world.leads:
