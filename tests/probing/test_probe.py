@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ from thaw.commands import probe as probe_verb
 from thaw.commands import score as score_verb
 from thaw.config.models import QuartzNetSpec
 from thaw.config.probes import ProbeSpec, each_layer
-from thaw.decoding.emissions import load_recogniser
+from thaw.corpora.manifest import read_manifest
+from thaw.decoding.emissions import LogProbs, emissions, load_recogniser, read_features
 from thaw.errors import UserError
 from thaw.files import json_line, read_json, read_jsonl
 from thaw.models import build, save_model, save_tensors
@@ -41,6 +43,12 @@ def network(seed: int, shift: float = 0.0) -> LayeredModel:
     with torch.no_grad():
         for tensor in model.state_dict().values():
             tensor.add_(shift * torch.rand(tensor.shape, generator=random))
+    return model
+
+
+def with_weights(state: dict[str, Tensor]) -> LayeredModel:
+    model = network(1)
+    model.load_state_dict(state)
     return model
 
 
@@ -90,14 +98,16 @@ def test_a_probe_without_operations_is_the_decode_byte_for_byte(folder: Path, tm
 
 
 def test_features_are_made_once_and_every_probe_is_what_a_model_with_those_weights_says(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[dict[str, Tensor]] = []
+    seen: dict[int, dict[str, Tensor]] = {}
+    scored: dict[int, dict[str, LogProbs]] = {}
     evaluate, made = module.evaluate, []
 
-    def watch(recogniser: Any, *rest: Any) -> None:
-        seen.append({name: tensor.clone() for name, tensor in recogniser.model.state_dict().items()})
-        evaluate(recogniser, *rest)
+    def watch(batches: Any, probed: Any, place: dict[str, Any], row: dict[str, Any]) -> None:
+        seen[int(place["name"])] = {k: t.clone() for k, t in batches.recogniser.model.state_dict().items()}
+        scored[int(place["name"])] = {u.id: scores for u, scores in batches.emissions("test")}
+        evaluate(batches, probed, place, row)
 
     def read(*arguments: Any) -> Any:
         made.append(1)
@@ -131,8 +141,23 @@ def test_features_are_made_once_and_every_probe_is_what_a_model_with_those_weigh
     kept = mixed(first, "block_1", "block_2") | {k: t for k, t in best.items() if "running" in k}
     assert same_bits(seen[4], kept)
     assert same_bits(seen[5], best)
+    for number, state in seen.items():  # what lies below the first changed layer is computed once, and is the same
+        save_model(tmp_path / "mixed.safetensors", with_weights(state), META)
+        recogniser = load_recogniser(tmp_path / "mixed.safetensors", "cpu")
+        read = read_features(recogniser, read_manifest(folder / "test.jsonl"))
+        expected = {utterance.id: scores for utterance, scores in emissions(recogniser, read)}
+        assert all(np.array_equal(scored[number][name], scores) for name, scores in expected.items())
+        assert (number in (0, 5)) == np.array_equal(scored[number]["u0"], scored[0]["u0"])
     assert probed.rows[3]["operations"] == [{"load": ["first-2"], "snapshot": "epoch-2"}]
     assert probed.rows[0]["measures"] == probed.rows[5]["measures"]
+
+
+@pytest.mark.parametrize("most", [0, 200_000])
+def test_where_memory_is_short_more_is_computed_again(folder: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = {"none": (), **each_layer(SPEC.layer_names, "draw", [3])}
+    plain = run(folder, operations)
+    monkeypatch.setattr(module, "MOST_BYTES", most)
+    assert run(folder, operations).hypotheses == plain.hypotheses
 
 
 def test_first_values_are_the_kept_ones_or_drawn_again(folder: Path) -> None:

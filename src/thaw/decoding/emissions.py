@@ -31,7 +31,7 @@ LogProbs = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Features:
-    """A batch, on the CPU: features x (B, T, F), zero beyond their lengths (B,)."""
+    """A batch, on the CPU: features x (B, T, F), zero beyond their lengths (B,); or what some layers made of them."""
 
     x: Tensor
     lengths: Tensor
@@ -60,14 +60,26 @@ class Recogniser:
             place[: len(row)] = torch.from_numpy(row)
         return Features(x, torch.tensor([len(row) for row in rows]))
 
-    def scores(self, batch: Features) -> list[LogProbs]:
-        """Natural log-probabilities (T, V) of each utterance of a batch."""
+    def advanced(self, batch: Features, done: int, upto: int) -> Features:
+        """A batch that `done` layers have made, after `upto` layers."""
+        if batch.x.shape[1] == 0:
+            return batch
+        with torch.inference_mode():
+            x, lengths = self.model(*self._there(batch), done=done, upto=upto)
+        return Features(x.cpu(), lengths.cpu())
+
+    def scores(self, batch: Features, done: int = 0) -> list[LogProbs]:
+        """Natural log-probabilities (T, V) of each utterance of a batch, which `done` layers have made."""
         if batch.x.shape[1] == 0:
             return [np.zeros((0, self.alphabet.classes), np.float32) for _ in batch.x]
         with torch.inference_mode():
-            logits, frames = self.model(batch.x.to(self.device), batch.lengths.to(self.device))
+            logits, frames = self.model(*self._there(batch), done=done)
             scores = logits.float().log_softmax(dim=-1).cpu().numpy()
         return [score[:count].copy() for score, count in zip(scores, frames.tolist(), strict=True)]
+
+    def _there(self, batch: Features) -> tuple[Tensor, Tensor]:
+        """A copy on the device, which a layer may write to: the batch may be used again."""
+        return batch.x.to(self.device, copy=True), batch.lengths.to(self.device)
 
 
 def load_recogniser(path: Path, device: str = "auto", threads: int = 1, snapshot: str = BEST) -> Recogniser:
@@ -101,8 +113,8 @@ def read_features(
 
 
 def emissions(
-    recogniser: Recogniser, read: Iterable[tuple[list[Utterance], Features]]
+    recogniser: Recogniser, read: Iterable[tuple[list[Utterance], Features]], done: int = 0
 ) -> Iterator[tuple[Utterance, LogProbs]]:
     """Each utterance of `read_features` with its log-probabilities (T, V), shortest utterance first."""
     for batch, x in read:
-        yield from zip(batch, recogniser.scores(x), strict=True)
+        yield from zip(batch, recogniser.scores(x, done), strict=True)
