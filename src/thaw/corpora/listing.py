@@ -16,6 +16,7 @@ from thaw.randomness import seed_of
 
 # The evaluation splits come first, so that they keep a clip that another split has too.
 ORDER: tuple[Split, ...] = ("test", "dev", "train")
+UNKNOWN = "unknown"  # the speaker where a corpus does not name one
 SHOWN = 20  # names in a message, at most
 
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.config.sources import OwnSource, Split, TableSource
-from thaw.corpora.listing import ORDER, Listed, Listing
+from thaw.corpora.listing import ORDER, UNKNOWN, Listed, Listing
 from thaw.errors import UserError
 from thaw.files import Reject
 
-UNKNOWN = "unknown"  # the speaker where a corpus does not name one
 # What other toolkits call the splits.
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
 SPLIT_NAMES |= {"valid": "dev", "val": "dev", "validation": "dev", "training": "train"}
