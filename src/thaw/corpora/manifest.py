@@ -125,7 +125,8 @@ def build(
     """Join transcripts and audio. `folders` holds the folder of each split's manifest: its paths are relative to it.
 
     Utterances of train and dev must have enough output frames for CTC in every one of `models`, and other audio than
-    those of test (train: than those of dev, too); those of test are all kept. Raises UserError where inputs do not belong together or a split ends up empty.
+    those of test (train: than those of dev, too); those of test are all kept. Raises UserError where inputs do not
+    belong together or a split ends up empty.
     """
     listing = read_listing(utterances)
     rejects = [reject for path in rejects_in for reject in read_rejects(path)]

@@ -31,6 +31,7 @@ from thaw.config.schema import (
 )
 from thaw.config.sources import Source, SyntheticSource, UnionSource
 from thaw.planning import contents
+from thaw.planning.folds import expanded
 
 # Raise a version when the meaning of a room changes: what it made gets a new identity, and all that stands on it.
 CORPUS_VERSION = 1
@@ -281,7 +282,8 @@ class Plan:
 
 
 def resolve(config: Config) -> Plan:
-    """The plan of a checked config; equal configs give equal plans."""
+    """The plan of a checked config; equal configs, and equal files of the user's, give equal plans."""
+    config = expanded(config)
     plan = Plan(config, tuple(_study(name, spec, config) for name, spec in config.studies.items()))
     for study in plan.studies:
         if isinstance(study.source, Checkpoint):
