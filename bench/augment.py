@@ -27,7 +27,7 @@ from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
 from thaw.training.data import Examples
 from thaw.training.distributed import World
-from thaw.training.optim import optimizer_for
+from thaw.training.torch_optim import optimizer_for
 from thaw.training.trainer import Trainer
 from thaw.units import Alphabet
 

@@ -32,7 +32,7 @@ from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
 from thaw.training.data import Batch, Examples
 from thaw.training.distributed import World
-from thaw.training.optim import optimizer_for
+from thaw.training.torch_optim import optimizer_for
 from thaw.training.trainer import Moment, Trainer
 from thaw.units import Alphabet
 

@@ -19,7 +19,7 @@ from thaw.training import activations
 from thaw.training.activations import Activations, computed_once
 from thaw.training.data import Examples, read_examples
 from thaw.training.distributed import World
-from thaw.training.optim import optimizer_for
+from thaw.training.torch_optim import optimizer_for
 from thaw.training.trainer import Trainer
 from thaw.units import Alphabet
 

@@ -15,7 +15,7 @@ from thaw.config.schema import AugmentationSpec
 from thaw.errors import UserError
 from thaw.frontends import features
 from thaw.training.augment import Augment, at_speed
-from thaw.training.ctc import required_frames
+from thaw.tasks.ctc import required_frames
 from thaw.training.data import Batch, Examples, epoch_batches, read_examples
 from thaw.units import Alphabet
 

@@ -6,6 +6,7 @@ from pydantic import field_validator, model_validator
 
 from thaw.config.models import ModelSpec, Strict
 from thaw.config.schema import FrozenSpec, RecipeSpec
+from thaw.config.tasks import CtcSpec, TaskSpec
 
 TRAIN_VERSION = 2  # raise it when the meaning of training changes: every run then gets a new identity
 
@@ -50,6 +51,8 @@ class RunRecipe(Strict):
     optimizer_state: str = "fresh"
     output_rows: str = "fresh"
     letters: dict[str, str] = {}
+    heads: dict[str, str] = {}  # language -> alphabet, where several are learnt, each with an output layer of its own
+    task: TaskSpec = CtcSpec()
 
     @field_validator("reset", "freeze")
     @classmethod

@@ -23,10 +23,11 @@ from thaw.models import build
 from thaw.models.layered import Noise
 from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
-from thaw.training.ctc import ctc_loss
+from thaw.tasks.ctc import ctc_loss
 from thaw.training.data import read_examples
 from thaw.training.distributed import World
-from thaw.training.optim import NovoGrad, optimizer_for
+from thaw.training.optim import NovoGrad
+from thaw.training.torch_optim import optimizer_for
 from thaw.training.trainer import Diverged, Moment, Progress, Trainer
 from thaw.units import Alphabet
 
