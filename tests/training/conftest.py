@@ -17,13 +17,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from thaw.audio.wav import wav_header
+from thaw.audio.wav import clip_digest, wav_header
 from thaw.canonical import canonical_json
 from thaw.cli import main
 from thaw.files import write_bytes, write_jsonl
 from thaw.randomness import rng
+from thaw.tasks import Ctc
+from thaw.units import EVERY, Alphabet
 
 ALPHABET = " abcd"
+TASKS = {EVERY: Ctc(Alphabet(ALPHABET))}
 SECONDS = {" ": 0.08, **dict.fromkeys("abcd", 0.12)}
 
 
@@ -54,7 +57,9 @@ def write_split(folder: Path, name: str, texts: dict[str, str]) -> Path:
         pcm = spoken(text, identity)
         place = {"offset_samples": offset, "samples": len(pcm), "offset": offset / 16000, "duration": len(pcm) / 16000}
         words = {"id": identity, "lang": "xx", "speaker": identity[-1], "text": text, "text_raw": text}
-        rows.append({"audio_filepath": f"{name}.wav", "sampling_rate": 16000, "digest": "0" * 16, **place, **words})
+        rows.append(
+            {"audio_filepath": f"{name}.wav", "sampling_rate": 16000, "digest": clip_digest(pcm), **place, **words}
+        )
         audio.append(pcm)
         offset += len(pcm)
     data = np.concatenate(audio).tobytes()

@@ -31,8 +31,9 @@ REPORT = layout.report(PLAN.config.name)
 EXHIBITS = showing.exhibits(PLAN)
 REPORT_SPEC = showing.report_spec(PLAN)
 
-# Rules call `thaw`, which lives beside the Python that runs Snakemake, also where the environment is not activated.
-shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
+# Rules call `thaw`, which lives beside the Python that runs Snakemake, also where the environment is not activated. It
+# takes the shell's place and writes the log itself, so that its exit status is the job's, whatever signal comes to all.
+shell.prefix(f'set -eu; export PATH="{Path(sys.executable).parent}:$PATH"; exec ')
 
 
 wildcard_constraints:
@@ -56,10 +57,15 @@ FIRST = {
 }
 
 
+RETRIES = ("--retries", "--restart-times", "-T")
+
+
 def tries_again(times):
     """How often a failed job is tried again: by the Snakemake that a person started, never by the one inside a job."""
     # The one inside passes over --retries 0 where a rule has its own number. It would start a training anew that ended
     # itself because its job's time is up, and multiply the tries.
+    if any(word.split("=")[0] in RETRIES for word in sys.argv):
+        return None  # what was asked for on the command line
     return times if workflow.is_main_process else 0
 
 

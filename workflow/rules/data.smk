@@ -24,9 +24,9 @@ rule fetch:
     message:
         "fetch {wildcards.id}"
     shell:
-        "thaw fetch --source {params.source:q} --language {params.language}"
+        "thaw --log {log} fetch --source {params.source:q} --language {params.language}"
         " --threads {threads} --root results/corpora/{wildcards.id}/files --mirror={resources.mirror:q}"
-        " --utterances {output.utterances} --rejects {output.rejects} --record {output.record} 2>&1 | tee {log}"
+        " --utterances {output.utterances} --rejects {output.rejects} --record {output.record}"
 
 
 rule audio:
@@ -51,9 +51,9 @@ rule audio:
     message:
         "convert shard {wildcards.shard} of {wildcards.id}"
     shell:
-        "thaw audio --audio {params.audio:q} --utterances {input.utterances} --threads {threads}"
+        "thaw --log {log} audio --audio {params.audio:q} --utterances {input.utterances} --threads {threads}"
         " --shard {wildcards.shard} --shards {params.shards}"
-        " --wav {output.wav} --index {output.index} --rejects {output.rejects} 2>&1 | tee {log}"
+        " --wav {output.wav} --index {output.index} --rejects {output.rejects}"
 
 
 rule manifest:
@@ -94,7 +94,7 @@ rule manifest:
     message:
         "manifests of {wildcards.id}"
     shell:
-        "thaw manifest --text {params.text:q} --frames {params.frames:q} --utterances {input.utterances}"
+        "thaw --log {log} manifest --text {params.text:q} --frames {params.frames:q} --utterances {input.utterances}"
         " --index {input.index} --wav {input.wav} --rejects-in {input.corpus_rejects} {input.rejects}"
         " --train {output.train} --dev {output.dev} --test {output.test}"
-        " --rejects {output.rejects} --counts {output.counts} 2>&1 | tee {log}"
+        " --rejects {output.rejects} --counts {output.counts}"

@@ -36,10 +36,10 @@ rule decode:
     message:
         "decode {wildcards.id}"
     shell:
-        "thaw decode --decoder {params.decoder:q} --model {input.model} --manifest {input.test}"
+        "thaw --log {log} decode --decoder {params.decoder:q} --model {input.model} --manifest {input.test}"
         " --tune-on {input.dev} --lm {input.lm} --lexicon {input.lexicon}"
         " --threads {threads} --device {resources.device}"
-        " --hypotheses {output.hypotheses} --record {output.record} 2>&1 | tee {log}"
+        " --hypotheses {output.hypotheses} --record {output.record}"
 
 
 rule score:
@@ -59,5 +59,5 @@ rule score:
     message:
         "score {wildcards.id}"
     shell:
-        "thaw score --scoring {params.scoring:q} --hypotheses {input.hypotheses}"
-        " --scores {output.scores} --counts {output.counts} 2>&1 | tee {log}"
+        "thaw --log {log} score --scoring {params.scoring:q} --hypotheses {input.hypotheses}"
+        " --scores {output.scores} --counts {output.counts}"

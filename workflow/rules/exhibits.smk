@@ -23,7 +23,7 @@ rule table:
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
-        "thaw exhibit --exhibit @/dev/stdin --out {output} <<< {params.exhibit:q} 2>&1 | tee {log}"
+        "thaw --log {log} exhibit --exhibit @/dev/stdin --out {output} <<< {params.exhibit:q}"
 
 
 rule figure:
@@ -46,7 +46,7 @@ rule figure:
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
-        "thaw exhibit --exhibit @/dev/stdin --out {output} <<< {params.exhibit:q} 2>&1 | tee {log}"
+        "thaw --log {log} exhibit --exhibit @/dev/stdin --out {output} <<< {params.exhibit:q}"
 
 
 rule report:
@@ -64,4 +64,4 @@ rule report:
     message:
         "report {output.html}"
     shell:
-        "thaw report --report @/dev/stdin --out {output.html} <<< {params.report:q} 2>&1 | tee {log}"
+        "thaw --log {log} report --report @/dev/stdin --out {output.html} <<< {params.report:q}"

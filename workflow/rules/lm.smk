@@ -32,6 +32,6 @@ rule lm:
     message:
         "language model {wildcards.id}"
     shell:
-        "thaw lm --lm {params.lm:q} --text {params.text:q} --train {input.train}"
+        "thaw --log {log} lm --lm {params.lm:q} --text {params.text:q} --train {input.train}"
         " --exclude {input.dev} {input.test}"
-        " --binary {output.binary} --lexicon {output.lexicon} --record {output.record} 2>&1 | tee {log}"
+        " --binary {output.binary} --lexicon {output.lexicon} --record {output.record}"

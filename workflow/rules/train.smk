@@ -23,9 +23,9 @@ rule checkpoint:
     message:
         "import {wildcards.id}"
     shell:
-        "thaw checkpoint --kind {params.kind} --path {params.path:q} --sha256={params.sha256:q}"
+        "thaw --log {log} checkpoint --kind {params.kind} --path {params.path:q} --sha256={params.sha256:q}"
         " --alphabet {params.alphabet:q} --model {params.model:q} --model-out {output.model}"
-        " --optimizer {output.optimizer} --digest {output.digest} --record {output.record} 2>&1 | tee {log}"
+        " --optimizer {output.optimizer} --digest {output.digest} --record {output.record}"
 
 
 # One training a job. It keeps its state outside its outputs and goes on from there when it is tried again (exit 75).
@@ -65,6 +65,7 @@ rule train:
         device=EXECUTION.device,
         state=EXECUTION.state,
         checkpoint_seconds=int(EXECUTION.checkpoint_seconds),
+        attempt=lambda wildcards, attempt: attempt,
         launcher="",  # a profile's: what starts one process per GPU (docs/cluster.md)
         tensorboard=lambda wildcards: (
             f"--tensorboard=results/tensorboard/{wildcards.id}"
@@ -76,9 +77,10 @@ rule train:
     message:
         "train {wildcards.id}"
     shell:
-        "{resources.launcher} thaw train --recipe {params.recipe:q} --train {input.train} --dev {input.dev}"
+        "{resources.launcher} thaw --log {log} train --recipe {params.recipe:q} --train {input.train} --dev {input.dev}"
         " --start {input.start} --start-optimizer {input.start_optimizer}"
         " --state {resources.state}/{wildcards.id} --runtime {resources.runtime} --wait 3600"
+        " --attempt {resources.attempt}"
         " --checkpoint-seconds {resources.checkpoint_seconds} --threads {threads} --device {resources.device}"
         " {resources.tensorboard} --model {output.model} --optimizer {output.optimizer} --digest {output.digest}"
-        " --record {output.record} --metrics {output.metrics} 2>&1 | tee {log}"
+        " --record {output.record} --metrics {output.metrics}"

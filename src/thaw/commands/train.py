@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 from pathlib import Path
 
 HELP = "train a model, or go on with a training that was stopped or killed"
@@ -11,6 +12,7 @@ EXAMPLE = (
     'thaw train --recipe "$(cat recipe.json)" --train train.jsonl --dev dev.jsonl --state state '
     "--model model.safetensors --optimizer optimizer.safetensors --record run.json --metrics metrics.jsonl"
 )
+REFUSED = "refused"  # in the run's state: why a try ended with exit 2; Snakemake's retries do not look at exit statuses
 RESERVE_SECONDS = 180.0  # of a scheduler's time limit, for all before and after: imports from a network disk are slow
 RESERVE_SHARE = 0.25  # of a short limit
 
@@ -29,11 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--runtime", type=float, default=0.0, metavar="MIN", help="stop within a job's time limit; 0: none")
     add("--wait", type=float, default=0.0, metavar="S", help="wait so long for another trainer of this run to end")
     add("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="most seconds of work that a kill can lose")
+    add(
+        "--attempt",
+        type=int,
+        default=0,
+        metavar="N",
+        help="which try of a job this is: after the first, exit 2 is repeated at once",
+    )
     add("--threads", type=int, default=1, metavar="N", help="CPU threads; another number gives other bits")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     add("--tensorboard", type=Path, metavar="DIR", help="write curves for TensorBoard to DIR")
     add("--model", required=True, type=Path, metavar="OUT", help="weights of the best epoch")
     add("--digest", type=Path, metavar="OUT", help="SHA-256 of the weights' file")
+    add("--snapshots", type=Path, metavar="OUT", help="the other weights that the recipe keeps")
+    add("--snapshots-digest", type=Path, metavar="OUT", help="SHA-256 of their file")
     add("--optimizer", required=True, type=Path, metavar="OUT", help="optimizer state of the best epoch")
     add("--record", required=True, type=Path, metavar="OUT", help="what was done, on what, at what cost (JSON)")
     add(
@@ -50,17 +61,39 @@ def run(args: argparse.Namespace) -> None:
     for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy and torch are loaded, which is below
         os.environ[f"{library}_NUM_THREADS"] = str(args.threads)
 
+    from thaw.errors import UserError
+    from thaw.files import read_text, remove, write_text
+
+    refused = args.state / REFUSED
+    if args.attempt > 1 and refused.is_file():
+        raise UserError(f"not tried again: {read_text(refused).strip()}")
+    if args.attempt:
+        remove(refused)
+    try:
+        start(args)
+    except UserError as error:
+        if args.attempt:
+            with suppress(UserError):
+                write_text(refused, f"{error}\n")
+        raise
+
+
+def start(args: argparse.Namespace) -> None:
+    """Train, with the recipe and the places of the command line."""
     from pydantic import ValidationError
 
     from thaw.config.run import RunRecipe
     from thaw.errors import UserError
-    from thaw.training.session import Job, train
+    from thaw.training.begin import Job
+    from thaw.training.session import train
 
     try:
         recipe = RunRecipe.model_validate_json(args.recipe)
     except ValidationError as error:
         lines = [f"--recipe: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise UserError("\n".join(lines)) from error
+    further = {"model.sha256": args.digest, "snapshots.safetensors": args.snapshots}
+    further |= {"snapshots.sha256": args.snapshots_digest}
     train(
         Job(
             recipe=recipe,
@@ -81,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
                 "optimizer.safetensors": args.optimizer,
                 "run.json": args.record,
                 "metrics.jsonl": args.metrics,
-                **({"model.sha256": args.digest} if args.digest else {}),
+                **{name: path for name, path in further.items() if path},
             },
         )
     )

@@ -16,6 +16,7 @@ from thaw.config.sources import SPLITS as SPLITS  # these names are for others t
 from thaw.config.sources import Fraction, Name, Positive, Source
 from thaw.config.sources import Split as Split
 from thaw.config.sources import SyntheticSource as SyntheticSource
+from thaw.config.starts import BEST, Snapshot
 
 # --- corpora --------------------------------------------------------------------------------------
 
@@ -129,6 +130,7 @@ class RecipeSpec(Strict):
     early_stop_epochs: Annotated[int, Field(ge=0)] = 0  # stop after so many epochs without improvement; 0: never
     early_stop_delta: Annotated[float, Field(ge=0)] = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
+    snapshots: Annotated[tuple[Snapshot, ...], Field(min_length=1)] = (BEST,)  # kept; `best` is, whatever stands here
 
     @model_validator(mode="after")
     def _fits_together(self) -> RecipeSpec:

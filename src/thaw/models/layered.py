@@ -119,7 +119,7 @@ class LayeredModel(nn.Module):
     """A stack of named layers; every surgery works on `layers` and needs to know nothing else of a model."""
 
     def __init__(self, layers: Mapping[str, Layer], branches: ByLanguage[Sequence[str]] | None = None) -> None:
-        """`branches` are the layers that a language has for itself, behind those that all share; the last is its head."""
+        """`branches`: the layers that a language has for itself, behind those that all share; the last is its head."""
         super().__init__()
         self.layers = nn.ModuleDict(layers)
         self.branches = branches or {EVERY: tuple(layers)[-1:]}

@@ -17,7 +17,7 @@ from thaw.canonical import canonical_json
 from thaw.config.models import ModelSpec
 from thaw.config.tasks import TaskSpec
 from thaw.errors import UserError
-from thaw.files import replacing
+from thaw.files import replacing, verify
 from thaw.models.layered import LayeredModel
 from thaw.tasks import tasks_for
 from thaw.units import units_from
@@ -64,8 +64,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
     with replacing(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # what the user's umask allows; save_file would make it private
-        save_file(plain, temporary, metadata={METADATA: canonical_json(dict(meta))})
+        write_tensors(temporary, plain, {METADATA: canonical_json(dict(meta))})
         temporary.chmod(mode)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A safetensors file; OSError where it cannot be written, which the library calls by a name of its own."""
+    try:
+        save_file(dict(tensors), path, metadata=dict(metadata))
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def load_tensors(path: Path, snapshot: str = BEST) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -75,6 +83,7 @@ def load_tensors(path: Path, snapshot: str = BEST) -> tuple[dict[str, Tensor], d
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    verify(path)
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get(METADATA, "null"))

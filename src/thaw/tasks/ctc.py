@@ -28,8 +28,8 @@ CUDNN_LONGEST_TARGET = 255  # labels; cuDNN's kernel takes no more
 class Ctc:
     """The task `ctc` of one head: its units, then the blank; greedy decoding; the mean dev loss selects."""
 
-    measures = ("cer", "wer")
-    selects = "loss"
+    measures: tuple[str, ...] = ("cer", "wer")
+    selects: str = "loss"
 
     def __init__(self, units: Units) -> None:
         self.units = units

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from thaw.config.run import RunRecipe
-from thaw.models.layered import LayeredModel, Noise
+from thaw.models.layered import LayeredModel, Noise, layer_of
 from thaw.surgery.surgery import Surgery, parameter_counts
 from thaw.training.augment import Augment
 from thaw.training.data import Batch, Examples, epoch_batches
@@ -146,7 +146,6 @@ class Central:
         began = time.perf_counter()
         progress, sums = self.progress, self.progress.sums
         self.buffers.hold()
-        self.optimizer.zero_grad()
         loss, counted, bad = self.accumulate(indices)
         norm = self.whole_gradient(len(indices), counted)
         if math.isfinite(norm):
@@ -174,6 +173,7 @@ class Central:
         are not finite, which would reach the whole batch through its norms. Gives, over all processes, the summed loss,
         the number of utterances in it, and the ids of those left out.
         """
+        self.optimizer.zero_grad()
         mine = self.world.share(indices)
         bad = [i for i in mine if not np.isfinite(self.examples.features(i, self.augment())).all()]
         share = [i for i in mine if i not in bad]
@@ -191,11 +191,10 @@ class Central:
             share, values = [i for i in share if i not in wrong], []
             self.buffers.restore()
         counts = {lang: sum(self.examples.head(i) == lang for i in share) for lang in self.tasks}
-        loss, counted, left_out, *heard = self.world.total(
-            [math.fsum(values), len(values), len(bad), *counts.values()]
-        )
+        loss, counted, left_out, *heard = self.world.total([math.fsum(values), len(values), len(bad), *counts.values()])
         silent = [lang for lang, count in zip(counts, heard, strict=True) if not count]
-        self.optimizer.idle = {f"layers.{name}" for lang in silent for name in self.model.branches[lang]}
+        idle = {name for lang in silent for name in self.model.branches[lang]}
+        self.optimizer.idle = {name for name in self.optimizer.names if layer_of(name) in idle} if idle else ()
         return loss, int(counted), self.name_non_finite(bad) if left_out else []
 
     def losses(self, batch: Batch, noise: Noise | None) -> tuple[Tensor, list[Answer]]:
@@ -243,14 +242,13 @@ class Central:
         """Dev as the task judges it, over the whole split: loss per utterance and rates, of all and by language."""
         self.model.eval()
         follow_leader(self.model, self.world)
-        judged = Judged(self.tasks, sorted({utterance.lang for utterance in self.dev.utterances}))
+        judged = self.judged()
         size = self.recipe.batch_size
-        with self.optimizer.averaged():
-            for first in range(0, len(self.dev), size):
-                share = self.world.share(range(first, min(first + size, len(self.dev))))
-                part = self.evaluate_batch(share) if share else judged.nothing()
-                judged.add(self.world.total(part))
-                yield Moment.DEV
+        for first in range(0, len(self.dev), size):
+            share = self.world.share(range(first, min(first + size, len(self.dev))))
+            part = self.evaluate_batch(share) if share else judged.nothing()
+            judged.add(self.world.total(part))
+            yield Moment.DEV
         dev = judged.result()
         if dev.loss is None:
             raise Diverged(self.advice("no dev utterance has a finite loss"))
@@ -262,8 +260,13 @@ class Central:
     def evaluate_batch(self, indices: Sequence[int]) -> list[float]:
         """What `Judged` adds up, of some dev utterances."""
         batch = self.dev.batch(indices).to(self.world.device)
-        losses, answers = self.losses(batch, None)
-        return Judged(self.tasks, sorted({u.lang for u in self.dev.utterances})).sums(losses, answers)
+        with self.optimizer.averaged():
+            losses, answers = self.losses(batch, None)
+        return self.judged().sums(losses, answers)
+
+    def judged(self) -> Judged:
+        """Nothing judged yet of dev."""
+        return Judged(self.tasks, sorted({utterance.lang for utterance in self.dev.utterances}))
 
     def close_epoch(self, dev: Dev) -> None:
         """Write the epoch's row, keep its weights if they are the best so far, move on to the next epoch.

@@ -21,8 +21,8 @@ from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.errors import UserError
 from thaw.frontends import features
 from thaw.randomness import rng
-from thaw.training.augment import Augment
 from thaw.tasks import Task
+from thaw.training.augment import Augment
 from thaw.units import EVERY, ByLanguage, of_language
 
 CACHE_BYTES = 4 << 30  # about 230 hours of DeepSpeech features

@@ -1,6 +1,6 @@
 """Learners: who takes the steps. A session drives one, a unit of work at a time, and knows nothing else of it.
 
-`central` is one optimiser over one or many processes. Others (rounds of clients, stale gradients) fit the same protocol.
+`central` is one optimiser over one or many processes; rounds of clients or stale gradients fit the same protocol.
 """
 
 from __future__ import annotations

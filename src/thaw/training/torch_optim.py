@@ -36,7 +36,7 @@ class TorchOptimizer(Optimizer):
     def __init__(
         self,
         parameters: Mapping[str, nn.Parameter],
-        kind: type[torch.optim.Optimizer],
+        kind: Callable[..., torch.optim.Optimizer],
         state_of: Mapping[str, Fill],
         **options: Any,
     ) -> None:
@@ -107,9 +107,7 @@ def optimizer_for(recipe: RecipeSpec, parameters: Mapping[str, nn.Parameter]) ->
             return Averaged(parameters, recipe.averaging_start, decay)
         case "sgd":
             state = {"momentum_buffer": zeros} if recipe.momentum else {}
-            return TorchOptimizer(
-                parameters, torch.optim.SGD, state, momentum=recipe.momentum, weight_decay=decay
-            )
+            return TorchOptimizer(parameters, torch.optim.SGD, state, momentum=recipe.momentum, weight_decay=decay)
         case "adagrad":
             return TorchOptimizer(
                 parameters, torch.optim.Adagrad, {**step, "sum": zeros}, eps=epsilon, weight_decay=decay
