@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.conftest import ALPHABET, sentences, write_split
+from tests.training.conftest import ALPHABET, TASKS, sentences, write_split
 from thaw.config.models import DeepSpeechSpec
 from thaw.config.schema import AugmentationSpec
 from thaw.errors import UserError
 from thaw.frontends import features
-from thaw.tasks.ctc import required_frames
+from thaw.tasks.ctc import Ctc, required_frames
 from thaw.training.augment import Augment, at_speed
 from thaw.training.data import Batch, Examples, epoch_batches, read_examples
-from thaw.units import Alphabet
+from thaw.units import EVERY, Alphabet
 
 EVERYTHING = {"speed": [0.9, 1.1], "dither": 1e-4, "spec_augment": {}, "cutout": {"frequency": 9, "time": 30}}
 SAMPLES = sorted(int(n) for n in np.random.default_rng(1).integers(8000, 80000, 101))

@@ -287,7 +287,7 @@ def start_of(bench: Bench, out: str = "whole") -> tuple[str, ...]:
 
 def test_a_start_with_frozen_and_reset_layers_resumes_too(whole: Bench) -> None:
     tuned = whole.with_recipe(
-        start="whole", reset=["layer_6"], freeze=["layer_1", "lstm"], optimizer_state="transferred"
+        start="whole", reset=["layer_6"], draw=1, freeze=["layer_1", "lstm"], optimizer_state="transferred"
     )
     extra = start_of(whole)
     assert tuned.run("tuned", *extra, state="state-a")[0] == 0

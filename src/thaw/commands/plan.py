@@ -60,11 +60,12 @@ def amount_of(manifest: Manifest) -> Amount | None:
     """Counts of a corpus: of its manifests, of its listing, of its source; None where nothing is known yet."""
     from thaw.files import read_json
     from thaw.planning import layout
-    from thaw.planning.estimate import Amount, Part, amount
+    from thaw.planning.estimate import SPLIT_NAMES, Amount, Part, amount
 
     counts = Path(layout.manifest(manifest, "counts.json"))
     if counts.exists():
-        parts = {split: Part(one["utterances"], one["hours"]) for split, one in read_json(counts).items()}
+        found = read_json(counts)
+        parts = {split: Part(found[split]["utterances"], found[split]["hours"]) for split in SPLIT_NAMES}
         return Amount(parts, "counted in its manifests")
     known = source_amount(manifest.corpus.spec.source, manifest.corpus.spec.language)
     listing = Path(layout.utterances(manifest.corpus)).with_name("source.json")

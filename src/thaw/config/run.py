@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from thaw.config.models import ModelSpec, Strict
+from thaw.config.numbers import Int
 from thaw.config.schema import FrozenSpec, RecipeSpec
+from thaw.config.starts import BEST
 from thaw.config.tasks import CtcSpec, TaskSpec
 
 TRAIN_VERSION = 2  # raise it when the meaning of training changes: every run then gets a new identity
@@ -15,7 +17,7 @@ class LoadRecipe(Strict):
     """Layers that come from another run than the start: a classifier swapped in."""
 
     start: str  # the identity of that run
-    snapshot: str = "best"
+    snapshot: str = BEST
     layers: tuple[str, ...]
 
     @property
@@ -35,14 +37,14 @@ class RunRecipe(Strict):
     `corpora` and `start` hold identities of what goes in (names with hashes), so that an edit upstream is an edit here.
     """
 
-    version: int
+    version: Int
     model: ModelSpec
     alphabet: str
     corpora: tuple[str, ...]
     recipe: RecipeSpec
-    seed: int
+    seed: Int
     start: str = "scratch"  # or the identity of another run
-    snapshot: str = "best"  # which of its weights
+    snapshot: str = BEST  # which of its weights
     loads: tuple[LoadRecipe, ...] = ()  # layers from further runs
     reset: tuple[str, ...] = ()
     draw: int = 0  # which of the seed's draws a reset takes: not one that the start's own run began from
@@ -53,6 +55,12 @@ class RunRecipe(Strict):
     letters: dict[str, str] = {}
     heads: dict[str, str] = {}  # language -> alphabet, where several are learnt, each with an output layer of its own
     task: TaskSpec = CtcSpec()
+
+    @field_validator("frozen")
+    @classmethod
+    def _of_something(cls, value: FrozenSpec, info: ValidationInfo) -> FrozenSpec:
+        """What frozen layers do is no part of a run that has none."""
+        return value if info.data.get("freeze") else FrozenSpec()
 
     @field_validator("reset", "freeze")
     @classmethod

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -81,6 +81,26 @@ def load_tensors(path: Path, snapshot: str = BEST) -> tuple[dict[str, Tensor], d
 
     Of a file of snapshots (its meta says "snapshots", its tensors are named <snapshot>/<name>), the named one's.
     """
+    with _opened(path) as (file, meta):
+        held = tuple(meta.get("snapshots", ()))
+        if snapshot not in (held or (BEST,)):
+            there = f"it holds {', '.join(held)}" if held else "it holds the best epoch alone"
+            raise UserError(f"{path}: no snapshot {snapshot}; {there} (a recipe's `snapshots` says which are kept)")
+        prefix = f"{snapshot}/" if held else ""
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - no mapping
+        tensors: dict[str, Tensor] = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    return tensors, meta
+
+
+def held_snapshots(path: Path) -> tuple[str, ...]:
+    """The snapshots in a run's file of them; a model's own file is none, and holds the best epoch."""
+    with _opened(path) as (_, meta):
+        return tuple(meta.get("snapshots", (BEST,)))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A file by `save_tensors` and its meta; UserError where it is missing, broken or foreign."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     verify(path)
@@ -89,20 +109,6 @@ def load_tensors(path: Path, snapshot: str = BEST) -> tuple[dict[str, Tensor], d
             meta = json.loads((file.metadata() or {}).get(METADATA, "null"))
             if not isinstance(meta, dict):
                 raise UserError(f"{path}: not written by thaw (its metadata has no {METADATA!r})")
-            prefix = _prefix(path, meta, snapshot)
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            tensors: dict[str, torch.Tensor] = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+            yield file, meta
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a safetensors file, or cut short ({error})") from error
-    return tensors, meta
-
-
-def _prefix(path: Path, meta: Mapping[str, Any], snapshot: str) -> str:
-    """What the names of a snapshot's tensors begin with; UserError where the file has no such snapshot."""
-    there = meta.get("snapshots")
-    if there is None and snapshot == BEST:
-        return ""
-    if snapshot not in (there or ()):
-        held = f"it holds {', '.join(there)}" if there else "it holds the best epoch alone"
-        raise UserError(f"{path}: no snapshot {snapshot}; {held} (a recipe's `snapshots` says which are kept)")
-    return f"{snapshot}/"

@@ -116,8 +116,8 @@ def check_draw(model: LayeredModel, layer: str, keep: KeepRows | None, start: St
             ours, theirs = ours[new], theirs[new]
         if is_copy(ours, theirs):
             raise UserError(
-                f"reset: layer {layer} is drawn as its start's run had drawn it (seed {place[0]}, draw {place[1]}), "
-                "so it would not be fresh; take another draw or another seed"
+                f"reset: layer {layer} is drawn from seed {place[0]}, draw {place[1]}, which its own run began from "
+                "once; that is not fresh: take another draw or another seed"
             )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thaw.config.load import semantic
+from thaw.config.models import semantic
 from thaw.config.run import RunRecipe
 from thaw.errors import Unfinished, UserError
 from thaw.files import write_json, write_jsonl
