@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from thaw.config.schema import RecipeSpec
-from thaw.training.optim import AdamTF, NovoGrad, Optimizer, optimizer_for
+from thaw.training.optim import AdamTF, NovoGrad, Optimizer
+from thaw.training.torch_optim import optimizer_for
 
 KINDS = [AdamTF, NovoGrad]
 
