@@ -17,10 +17,12 @@ from thaw.commands import probe as probe_verb
 from thaw.commands import score as score_verb
 from thaw.config.models import QuartzNetSpec
 from thaw.config.probes import ProbeSpec, each_layer
+from thaw.config.schema import GreedySpec
 from thaw.corpora.manifest import read_manifest
+from thaw.decoding.decode import decode
 from thaw.decoding.emissions import LogProbs, emissions, load_recogniser, read_features
 from thaw.errors import UserError
-from thaw.files import json_line, read_json, read_jsonl
+from thaw.files import json_line, read_json, read_jsonl, write_jsonl
 from thaw.models import build, save_model, save_tensors
 from thaw.models.layered import LayeredModel
 from thaw.probing import probe as module
@@ -29,6 +31,7 @@ from thaw.probing.rows import read_counts, read_rows
 from thaw.probing.weights import first_weights
 from thaw.surgery.checks import SurgeryError, drawn_state, same_bits
 from thaw.surgery.operations import START, Reset
+from thaw.units import Alphabet, metadata_of
 
 SPEC = QuartzNetSpec(kind="quartznet", variant="mini-3x1")
 LETTERS = " abc"
@@ -105,7 +108,7 @@ def test_features_are_made_once_and_every_probe_is_what_a_model_with_those_weigh
     evaluate, made = module.evaluate, []
 
     def watch(batches: Any, probed: Any, place: dict[str, Any], row: dict[str, Any]) -> None:
-        seen[int(place["name"])] = {k: t.clone() for k, t in batches.recogniser.model.state_dict().items()}
+        seen[int(place["name"])] = {k: t.clone() for k, t in batches.speaking["test"].model.state_dict().items()}
         scored[int(place["name"])] = {u.id: scores for u, scores in batches.emissions("test")}
         evaluate(batches, probed, place, row)
 
@@ -185,6 +188,32 @@ def test_several_splits_and_another_snapshot(folder: Path) -> None:
     call(decode_verb, *files, "--snapshot", "epoch-2", "--hypotheses", folder / "h", "--record", folder / "r")
     texts = [line["hypothesis"] for line in probed.hypotheses if line["split"] == "test"]
     assert texts == [row["hypothesis"] for row in read_jsonl(folder / "h")]
+
+
+def test_languages_with_heads_of_their_own(folder: Path, tmp_path: Path) -> None:
+    """The manifest is of language xx: its head answers, whatever becomes of the other; `output` is both."""
+    units = {"de": Alphabet(" abcdef"), "xx": Alphabet(LETTERS)}
+    model = build(SPEC, {lang: each.classes for lang, each in units.items()})
+    model.initialise(4)
+    meta = {**META, "run": {**RUN, "seed": 4}, **metadata_of(units)}
+    del meta["alphabet"]
+    save_model(tmp_path / "model.safetensors", model, meta)
+    operations = {
+        "de": [{"reset": ["decoder_de"], "to": "zero"}],
+        "none": [],
+        "output": [{"reset": ["output"], "to": "zero"}],
+        "xx": [{"reset": ["decoder_xx"], "to": "zero"}],
+    }
+    spec = ProbeSpec.model_validate({"operations": operations})
+    probed = probe(spec, tmp_path / "model.safetensors", [folder / "test.jsonl"], device="cpu")
+    said = {name: [line["hypothesis"] for line in probed.hypotheses if line["name"] == name] for name in operations}
+    rows, _ = decode(GreedySpec(kind="greedy"), tmp_path / "model.safetensors", folder / "test.jsonl", device="cpu")
+    assert said["none"] == said["de"] == [row["hypothesis"] for row in rows]
+    assert said["output"] == said["xx"] != said["none"]
+    other = [row | {"lang": "fr"} for row in read_jsonl(folder / "test.jsonl")]
+    write_jsonl(tmp_path / "fr.jsonl", [row | {"audio_filepath": str(folder / "0.wav")} for row in other])
+    with pytest.raises(UserError, match="no head for language 'fr'; the heads are those of de, xx"):
+        probe(spec, tmp_path / "model.safetensors", [tmp_path / "fr.jsonl"], device="cpu")
 
 
 def test_what_a_probe_cannot_do_is_said_in_one_line(folder: Path) -> None:
