@@ -127,7 +127,8 @@ def own_amount(source: OwnSource) -> Amount | None:
     if source.speakers or (isinstance(source, TableSource) and source.columns.split):
         return amount(rows_of_splits(source), CLIP_SECONDS, counted.origin)
     rows = {split: part.utterances for split, part in counted.parts.items()}
-    made: list[tuple[Split, float]] = [("dev", source.held_out.dev), ("test", source.held_out.test)]
+    test = 1 / source.folds if source.folds else source.held_out.test
+    made: list[tuple[Split, float]] = [("dev", source.held_out.dev), ("test", test)]
     for split, share in made:
         if split not in rows:
             rows[split] = round(share * counted.parts["train"].utterances)
