@@ -109,7 +109,7 @@ def operate(job: Job, model: LayeredModel) -> Surgery:
     """Give the model its first weights, from wherever the recipe says, and freeze what it freezes."""
     origins = read_origins(job.recipe, job.start, job.loads)
     start = origins.get(START)
-    operations = operations_of(job.recipe, model, start.alphabet if start else "")
+    operations = operations_of(job.recipe, model, start.units if start else None)
     check_heads(job.recipe, model, operations, origins)
     sources = {name: origin.tensors for name, origin in origins.items()}
     return prepare(model, operations, sources, start.meta if start else None)
