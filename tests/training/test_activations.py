@@ -153,3 +153,19 @@ def test_a_step_behind_kept_activations_has_the_same_bits_in_every_variant(
             buffers.append(dict(model.named_buffers()))
         assert all(torch.equal(one, other) for one, other in zip(*logits, strict=True))
         assert all(torch.equal(tensor, buffers[1][name]) for name, tensor in buffers[0].items())
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind", "moving"),
+    [
+        ("eval", torch.nn.BatchNorm1d(4), False),
+        ("train", torch.nn.BatchNorm1d(4), True),
+        ("learn", torch.nn.BatchNorm1d(4), True),
+        ("train", torch.nn.GroupNorm(2, 4), False),
+        ("train", torch.nn.LayerNorm(4), False),
+        ("learn", torch.nn.LayerNorm(4), True),
+    ],
+)
+def test_a_norm_without_statistics_moves_only_where_it_learns(norm: str, kind: torch.nn.Module, moving: bool) -> None:
+    assert activations.moves([kind], norm) == moving
+    assert not activations.moves([], norm)

@@ -47,11 +47,16 @@ def constant_layers(surgery: Surgery, recipe: RunRecipe) -> int:
     rates = surgery.dropout_rates(recipe.recipe.dropout)
     count = 0
     for name in surgery.model.trunk:
-        moves = recipe.frozen.norm != "eval" and norms(surgery.model, name)
-        if name not in surgery.frozen_layers or rates[name] or moves:
+        if name not in surgery.frozen_layers or rates[name] or moves(norms(surgery.model, name), recipe.frozen.norm):
             break
         count += 1
     return count
+
+
+def moves(modules: Sequence[torch.nn.Module], norm: str) -> bool:
+    """Whether normalisation in a frozen layer gives other outputs in other steps: it learns, or keeps statistics."""
+    statistics = any(buffer is not None for module in modules for buffer in module.buffers())
+    return bool(modules) if norm == "learn" else norm == "train" and statistics
 
 
 class Activations(Examples):

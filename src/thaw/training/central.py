@@ -16,7 +16,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -174,12 +173,15 @@ class Central:
         the number of utterances in it, and the ids of those left out.
         """
         self.optimizer.zero_grad()
-        mine = self.world.share(indices)
-        bad = [i for i in mine if not np.isfinite(self.examples.features(i, self.augment())).all()]
-        share = [i for i in mine if i not in bad]
+        share, bad = list(self.world.share(indices)), list[int]()
         values: list[float] = []
         while share:
-            batch = self.examples.batch(share, self.augment()).to(self.world.device)
+            batch = self.examples.batch(share, self.augment())
+            if spoiled := [share[row] for row in batch.not_finite()]:
+                bad += spoiled
+                share = [i for i in share if i not in spoiled]
+                continue
+            batch = batch.to(self.world.device)
             noise = Noise(self.rates, self.run_recipe.seed, self.progress.epoch, batch.ids)
             losses, _ = self.losses(batch, noise)
             values = losses.tolist()

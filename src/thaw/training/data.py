@@ -41,6 +41,11 @@ class Batch:
     langs: tuple[str, ...]
     texts: tuple[str, ...]  # what was said, to count errors by
 
+    def not_finite(self) -> list[int]:
+        """Rows whose features hold what is no number."""
+        wrong: list[int] = torch.nonzero(~self.x.isfinite().flatten(1).all(1)).flatten().tolist()
+        return wrong
+
     def part(self, rows: Sequence[int]) -> Batch:
         """Some of its rows, in this order, padded as far as the whole batch; itself where they are all."""
         if list(rows) == list(range(len(self.ids))):

@@ -63,12 +63,11 @@ class Lines:
 
     def epoch(self, status: Status, rows: Sequence[dict[str, Any]]) -> None:
         row = rows[-1]
-        cer = "-" if row["dev_cer"] is None else f"{100 * row['dev_cer']:.1f} %"
         self.last = time.monotonic()
         self.say(
             f"{_place(status)}  loss {_number(row['train_loss'])}"
             f"  dev {row['dev_loss']:.2f} (best {_number(status.best)})"
-            f"  dev CER {cer}  {status.audio_rate:.0f} audio-s/s{_left(status)}"
+            f"{_rates(row)}  {status.audio_rate:.0f} audio-s/s{_left(status)}"
         )
 
     def say(self, text: str) -> None:
@@ -171,6 +170,15 @@ class Recorders:
     def close(self, outcome: str) -> None:
         for recorder in self.recorders:
             recorder.close(outcome)
+
+
+def _rates(row: dict[str, Any]) -> str:
+    """The first of the rates that a task measures on dev."""
+    names = [key for key in row if key.startswith("dev_") and key not in ("dev_loss", "dev_by_language")]
+    return "".join(
+        f"  dev {name.removeprefix('dev_').upper()} {'-' if row[name] is None else f'{100 * row[name]:.1f} %'}"
+        for name in names[:1]
+    )
 
 
 def _place(status: Status) -> str:

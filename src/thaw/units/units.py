@@ -51,7 +51,7 @@ def of_language(heads: ByLanguage[T], lang: str) -> T:
 def units_of(recipe: RunRecipe) -> dict[str, Units]:
     """The units of a recipe's heads."""
     alphabets = recipe.heads or {EVERY: recipe.alphabet}
-    return {lang: Alphabet(alphabet) for lang, alphabet in alphabets.items()}
+    return {lang: Alphabet(alphabet) for lang, alphabet in sorted(alphabets.items())}
 
 
 def metadata_of(units: ByLanguage[Units]) -> dict[str, Any]:
