@@ -243,8 +243,8 @@ def _treatment_checks(where: str, study: StudySpec, config: Config) -> Iterable[
             yield from _alphabet_checks(name, treatment.alphabet, study, config)
         yield from _recipe_checks(f"treatments.{name}.recipe", {**recipe, **treatment.recipe})
         for target, changes in study.target_recipes.items() if treatment.recipe else ():
-            both = f"treatments.{name}.recipe, after {where}.target_recipes.{target}"
-            yield from _recipe_checks(both, {**recipe, **changes, **treatment.recipe})
+            place = f"treatments.{name}.recipe, after {where}.target_recipes.{target}"
+            yield from _recipe_checks(place, {**recipe, **changes, **treatment.recipe})
         kept = not any(isinstance(found, str) for found in chosen.values()) and layers[-1] not in reset
         if treatment.start == "source" and treatment.output_rows == "fresh" and kept and len(freeze) < len(layers):
             yield from _output_checks(name, treatment, study, config)
