@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -41,6 +42,17 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def unlike(path: Path, beginning: bytes) -> bool:
+    """Whether there is something at `path` that does not begin so: another's file, not an older one of ours."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(beginning)) != beginning
+    except FileNotFoundError:
+        return False
+    except OSError:  # a folder, or what cannot be looked into
+        return True
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with replacing(path) as temporary:
@@ -61,11 +73,29 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read one JSON value; UserError names the file where it is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parsed_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from error
+
+
+def parsed_json(text: str) -> Any:
+    """One JSON value. JSON may hold halves of characters (lone surrogates), files cannot: they become U+FFFD."""
+    value = json.loads(text)
+    return _without_halves(value) if _HALF.search(text) else value
+
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # pairs too, which are whole: those are left alone below
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def _without_halves(value: Any) -> Any:
+    if isinstance(value, str):
+        return _LONE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_without_halves(key): _without_halves(inner) for key, inner in value.items()}
+    return [_without_halves(inner) for inner in value] if isinstance(value, list) else value
 
 
 def json_line(row: dict[str, Any]) -> str:
@@ -81,19 +111,28 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read JSON Lines; UserError names the file and the line of what cannot be read."""
+    """Read JSON Lines: objects only. UserError names the file and the line of what cannot be read."""
     rows = []
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    try:
-                        rows.append(json.loads(line))
-                    except ValueError as error:
-                        raise UserError(f"{path}:{number}: not JSON ({error})") from error
+                    rows.append(_row(line, f"{path}:{number}"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     return rows
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = parsed_json(line.decode())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: not a JSON object, but {type(row).__name__}")
+    return row
 
 
 @dataclass(frozen=True, order=True)
@@ -124,6 +163,8 @@ def read_rejects(path: Path) -> list[Reject]:
     """Read a rejects table written by `write_rejects`."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        return [Reject(*line.split("\t")) for line in lines]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    return [Reject(*line.split("\t")) for line in lines]
+    except (TypeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a table of rejects ({error}); run the rule that made it again") from error

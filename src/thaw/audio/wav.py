@@ -42,6 +42,11 @@ def read_pcm(wav: Path, offset: int, samples: int) -> Pcm:
     return pcm
 
 
+def _is_wav(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"RIFF"
+
+
 def check_shard(wav: Path, samples: int) -> None:
     """Raise UserError unless the shard exists and holds at least `samples` samples."""
     mend = "delete it and run the `audio` rule of its corpus again"
@@ -49,6 +54,8 @@ def check_shard(wav: Path, samples: int) -> None:
         size = wav.stat().st_size
     except FileNotFoundError as error:
         raise UserError(f"{wav}: this audio shard is missing; run the `audio` rule of its corpus again") from error
+    if size < HEADER_BYTES or not _is_wav(wav):
+        raise UserError(f"{wav}: no audio of thaw's, whoever named it; run the `manifest` rule of its corpus again")
     held = (size - HEADER_BYTES) // SAMPLE_BYTES
     if held < samples:
         raise UserError(f"{wav}: holds {max(held, 0)} samples where its index says {samples}: broken; {mend}")

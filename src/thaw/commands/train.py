@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from thaw.commands.options import count, span
+
 HELP = "train a model, or go on with a training that was stopped or killed"
 EXAMPLE = (
     'thaw train --recipe "$(cat recipe.json)" --train train.jsonl --dev dev.jsonl --state state '
@@ -24,11 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--start", nargs="?", type=Path, metavar="MODEL", help="model to start from, if the recipe has a start")
     add("--start-optimizer", nargs="?", type=Path, metavar="FILE", help="its optimizer state, if that is transferred")
     add("--state", required=True, type=Path, metavar="DIR", help="where unfinished trainings live")
-    add("--budget", type=float, default=0.0, metavar="S", help="stop, to go on later, within S seconds; 0: never")
-    add("--runtime", type=float, default=0.0, metavar="MIN", help="stop within a job's time limit; 0: none")
-    add("--wait", type=float, default=0.0, metavar="S", help="wait so long for another trainer of this run to end")
-    add("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="most seconds of work that a kill can lose")
-    add("--threads", type=int, default=1, metavar="N", help="CPU threads; another number gives other bits")
+    add("--budget", type=span, default=0.0, metavar="S", help="stop, to go on later, within S seconds; 0: never")
+    add("--runtime", type=span, default=0.0, metavar="MIN", help="stop within a job's time limit; 0: none")
+    add("--wait", type=span, default=0.0, metavar="S", help="wait so long for another trainer of this run to end")
+    add("--checkpoint-seconds", type=span, default=60.0, metavar="S", help="most seconds of work that a kill can lose")
+    add("--threads", type=count, default=1, metavar="N", help="CPU threads; another number gives other bits")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     add("--tensorboard", type=Path, metavar="DIR", help="write curves for TensorBoard to DIR")
     add("--model", required=True, type=Path, metavar="OUT", help="weights of the best epoch")

@@ -314,5 +314,5 @@ class Config(Strict):
     treatments: dict[Name, TreatmentSpec]
     decoders: dict[Name, DecoderSpec]
     scoring: ScoringSpec = ScoringSpec()
-    studies: dict[Name, StudySpec]
+    studies: Annotated[dict[Name, StudySpec], Field(min_length=1)]
     execution: ExecutionSpec = ExecutionSpec()

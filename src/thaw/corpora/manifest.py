@@ -69,8 +69,17 @@ def read_manifest(path: Path) -> list[Utterance]:
     return [_utterance(row, path) for row in read_jsonl(path)]
 
 
+TEXTS = ("id", "audio_filepath", "lang", "speaker", "text", "text_raw", "digest")
+
+
 def _utterance(row: Row, path: Path) -> Utterance:
     try:
+        if wrong := [key for key in TEXTS if not isinstance(row[key], str)]:
+            raise TypeError(f"{', '.join(wrong)}: no text")
+        if type(row["offset_samples"]) is not int or row["offset_samples"] < 0:
+            raise TypeError("offset_samples: no number from 0")
+        if type(row["samples"]) is not int or row["samples"] < 1:
+            raise TypeError("samples: no number from 1")
         if row["sampling_rate"] != SAMPLE_RATE:
             raise UserError(f"{path}: {row['id']!r} has {row['sampling_rate']} Hz; thaw's manifests have {SAMPLE_RATE}")
         return Utterance(
@@ -85,7 +94,9 @@ def _utterance(row: Row, path: Path) -> Utterance:
             digest=row["digest"],
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: a row is not one of thaw's manifests ({error}); run the `manifest` rule") from error
+        raise UserError(
+            f"{path}: {row.get('id')!r} is no row of thaw's manifests ({error}); run the `manifest` rule again"
+        ) from error
 
 
 # --- making -----------------------------------------------------------------------------------------------------------
