@@ -10,11 +10,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 from pydantic import ValidationError
 
 from thaw import __version__
+from thaw.console import console
 from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR, Unfinished, UserError, cure, on_one_line
 
 RULES = ("fetch", "audio", "manifest", "lm", "checkpoint", "train", "decode", "score", "exhibit", "report")
@@ -36,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Which layers of a speech recogniser transfer? The verbs behind the workflow's rules.",
         epilog="thaw VERB --help shows a verb's options and an example.",
     )
+    parser.add_argument("--log", type=Path, metavar="FILE", help="write what is said to FILE too, as rules do")
     parser.add_argument("--version", action="version", version=f"thaw {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in (*PEOPLE, *RULES):
@@ -61,18 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(arguments)
         verb = f"thaw {args.verb}"
-        status = _run(args, verb)
+        with console(args.log):
+            status = perform(args, verb)
         sys.stdout.flush()
     except SystemExit:  # argparse's, after it has printed
         if told := _lost(sys.stdout):
             return _cut_off(told, verb)
         raise
-    except OSError as error:  # of the last flush: all that a verb raises is told by `_run`
+    except UserError as error:
+        return _say("thaw", [str(error)], EXIT_USER_ERROR)
+    except OSError as error:  # of the last flush: all that a verb raises is told by `perform`
         return _cut_off(error, verb)
     return status
 
 
-def _run(args: argparse.Namespace, verb: str) -> int:
+def perform(args: argparse.Namespace, verb: str) -> int:
+    """Run the verb and turn what ends it into an exit status."""
     try:
         args.run(args)
     except UserError as error:

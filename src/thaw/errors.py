@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 EXIT_USER_ERROR = 2
 EXIT_UNFINISHED = 75  # BSD's EX_TEMPFAIL: stopped on purpose before the end; the same command goes on from there
@@ -59,3 +61,11 @@ def cure(error: BaseException) -> str:
         case RecursionError():
             return "a file is nested too deeply to be one of thaw's"
     return f"{type(error).__name__}: {error}"
+
+
+def suggestion(name: str, allowed: Iterable[str]) -> str:
+    """What is allowed where `name` was not, the nearest spelling first."""
+    allowed = list(allowed)
+    near = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}allowed: {', '.join(allowed)}"

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.planning.test_plan import CONFIG
+from thaw.config.config import Config
 from thaw.config.load import load, read_yaml, validate, with_includes
-from thaw.config.schema import Config
 from thaw.errors import UserError
 from thaw.planning.plan import resolve
 from thaw.planning.showing import exhibits, report_spec

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from tests.decoding import toy
+from thaw.audio.wav import clip_digest
 from thaw.commands import decode as decode_verb
 from thaw.commands import transcribe as transcribe_verb
 from thaw.config.models import DeepSpeechSpec
@@ -39,7 +40,7 @@ def write_shard(folder: Path) -> Path:
         clips.append(random.integers(-8000, 8000, samples).astype(np.int16))
         row = {"id": f"u{number}", "audio_filepath": "0.wav", "offset_samples": offset, "samples": samples}
         row |= {"sampling_rate": 16000, "lang": "xx", "speaker": f"s{number % 2}", "text": text, "text_raw": text}
-        rows.append(row | {"offset": offset / 16000, "duration": samples / 16000, "digest": "0" * 16})
+        rows.append(row | {"offset": offset / 16000, "duration": samples / 16000, "digest": clip_digest(clips[-1])})
         offset += samples
     soundfile.write(folder / "0.wav", np.concatenate(clips), 16000, subtype="PCM_16")
     write_jsonl(folder / "test.jsonl", rows)

@@ -22,7 +22,10 @@ SPEC = ScoringSpec(bootstrap=500)
 def system(errors: list[int], speakers: list[str] | None = None, ref: int = 10) -> list[UtteranceCounts]:
     names = speakers or [f"s{i}" for i in range(len(errors))]
     edits = [Edits(sub=e, ref=ref) for e in errors]
-    return [UtteranceCounts(f"u{i:03}", name, e, e) for i, (name, e) in enumerate(zip(names, edits, strict=True))]
+    return [
+        UtteranceCounts(f"u{i:03}", name, {"word": e, "char": e})
+        for i, (name, e) in enumerate(zip(names, edits, strict=True))
+    ]
 
 
 def enumerated_p(differences: list[int]) -> float:

@@ -36,10 +36,10 @@ rule decode:
     message:
         "decode {wildcards.id}"
     shell:
-        "thaw decode --decoder {params.decoder:q} --model {input.model:q} --manifest {input.test:q}"
+        "exec thaw --log {log:q} decode --decoder {params.decoder:q} --model {input.model:q} --manifest {input.test:q}"
         " --tune-on {input.dev:q} --lm {input.lm:q} --lexicon {input.lexicon:q}"
         " --threads {threads:q} --device {resources.device:q}"
-        " --hypotheses {output.hypotheses:q} --record {output.record:q} 2>&1 | tee {log:q}"
+        " --hypotheses {output.hypotheses:q} --record {output.record:q}"
 
 
 rule score:
@@ -59,5 +59,5 @@ rule score:
     message:
         "score {wildcards.id}"
     shell:
-        "thaw score --scoring {params.scoring:q} --hypotheses {input.hypotheses:q}"
-        " --scores {output.scores:q} --counts {output.counts:q} 2>&1 | tee {log:q}"
+        "exec thaw --log {log:q} score --scoring {params.scoring:q} --hypotheses {input.hypotheses:q}"
+        " --scores {output.scores:q} --counts {output.counts:q}"

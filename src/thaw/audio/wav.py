@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from pathlib import Path
 
@@ -42,7 +43,14 @@ def read_pcm(wav: Path, offset: int, samples: int) -> Pcm:
     return pcm
 
 
-def _is_wav(path: Path) -> bool:
+def clip_digest(pcm: Pcm) -> str:
+    """What an index and a manifest say of a clip's samples: 16 hex digits of BLAKE2b over their little-endian bytes."""
+    data = np.ascontiguousarray(pcm, dtype="<i2")
+    return hashlib.blake2b(data.data, digest_size=8).hexdigest()
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file looks like a shard: it could be anything that a manifest names, and not thaw's to be deleted."""
     with path.open("rb") as file:
         return file.read(4) == b"RIFF"
 
@@ -54,7 +62,7 @@ def check_shard(wav: Path, samples: int) -> None:
         size = wav.stat().st_size
     except FileNotFoundError as error:
         raise UserError(f"{wav}: this audio shard is missing; run the `audio` rule of its corpus again") from error
-    if size < HEADER_BYTES or not _is_wav(wav):
+    if size < HEADER_BYTES or not is_shard(wav):
         raise UserError(f"{wav}: no audio of thaw's, whoever named it; run the `manifest` rule of its corpus again")
     held = (size - HEADER_BYTES) // SAMPLE_BYTES
     if held < samples:

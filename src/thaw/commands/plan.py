@@ -62,11 +62,12 @@ def amount_of(manifest: Manifest) -> Amount | None:
     """Counts of a corpus: of its manifests, of its listing, of its source; None where nothing is known yet."""
     from thaw.files import read_json
     from thaw.planning import layout
-    from thaw.planning.estimate import Amount, Part, amount
+    from thaw.planning.estimate import SPLIT_NAMES, Amount, Part, amount
 
     counts = Path(layout.manifest(manifest, "counts.json"))
     if counts.exists():
-        parts = {split: Part(one["utterances"], one["hours"]) for split, one in read_json(counts).items()}
+        found = read_json(counts)
+        parts = {split: Part(found[split]["utterances"], found[split]["hours"]) for split in SPLIT_NAMES}
         return Amount(parts, "counted in its manifests")
     known = source_amount(manifest.corpus.spec.source, manifest.corpus.spec.language)
     listing = Path(layout.utterances(manifest.corpus)).with_name("source.json")
@@ -248,17 +249,18 @@ def steps_on_noise(
     import numpy as np
     import torch
 
-    from thaw.config.schema import FrozenSpec, RecipeSpec
+    from thaw.config.schema import RecipeSpec
     from thaw.frontends import features
     from thaw.models import Noise, build
+    from thaw.surgery.operations import Freeze, Reset
     from thaw.surgery.surgery import prepare
     from thaw.training.ctc import ctc_loss
     from thaw.training.optim import optimizer_for
 
     spec, batch, classes = setting.model, setting.batch_size, 32
-    freeze = [] if frozen == "none" else frozen.split(",")
+    freeze = () if frozen == "none" else tuple(frozen.split(","))
     model = build(spec, classes)
-    surgery = prepare(model, None, (), freeze, FrozenSpec(), seed=1)
+    surgery = prepare(model, [Reset(tuple(model.layers)), Freeze(freeze)])
     model.to(device)
     recipe = RecipeSpec(epochs=1, optimizer=setting.optimizer, dropout=0.4 if setting.dropout else 0.0)
     optimizer = optimizer_for(recipe, surgery.trainable())

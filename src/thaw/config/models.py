@@ -6,7 +6,7 @@ Sizes are counts; a *frame* is one output step of the model, the unit CTC aligns
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,11 @@ class Strict(BaseModel):
     """Base of everything a config file can say: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def semantic(spec: BaseModel, *leave_out: str) -> dict[str, Any]:
+    """A spec as plain JSON types with defaults (and `leave_out`) dropped: what goes into a hash."""
+    return spec.model_dump(mode="json", exclude_defaults=True, exclude=set(leave_out))
 
 
 class DeepSpeechSpec(Strict):

@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from thaw.config.colours import Colour
-from thaw.config.models import ModelSpec, Strict
+from thaw.config.models import Strict
 from thaw.config.numbers import Amount, Count, Float, Int, Size, Some, Weight, Weights
 from thaw.config.sources import SPLITS as SPLITS  # these names are for others too
 from thaw.config.sources import Fraction, Name, Positive, Source
 from thaw.config.sources import Split as Split
 from thaw.config.sources import SyntheticSource as SyntheticSource
+from thaw.config.starts import BEST, SCRATCH, SOURCE, Snapshot, Start
 
 # --- corpora --------------------------------------------------------------------------------------
 
@@ -71,6 +72,15 @@ class CorpusSpec(Strict):
     citation: str = ""
 
 
+class PartSpec(Strict):
+    """A share of a training split. Shares of one seed are nested: the smaller ones lie in the larger ones."""
+
+    share: Annotated[float, Field(gt=0, lt=1)]  # of the utterances
+    by: Literal["utterance", "speaker"] = "utterance"  # speaker: whole speakers, as many as fit into the share
+    rest: bool = False  # what that share leaves
+    seed: int = 1
+
+
 # --- training -------------------------------------------------------------------------------------
 
 
@@ -119,12 +129,14 @@ class RecipeSpec(Strict):
     min_learning_rate: Amount = 0.0  # where the cosine ends
     augmentation: AugmentationSpec = AugmentationSpec()
     max_gradient_norm: Amount = 0.0  # 0: no clipping
+    max_skipped_steps: Count = 10  # in a row, whose gradient is not finite; then training ends
     dropout: Fraction = 0.0  # at every dropout place of the model
     order: Literal["bucketed", "sorted", "shuffled"] = "bucketed"  # sorted: by duration, as DeepSpeech does
     drop_last: bool = False  # DeepSpeech drops an incomplete last batch of an epoch
     early_stop_epochs: Count = 0  # stop after so many epochs without improvement; 0: never
     early_stop_delta: Amount = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
+    snapshots: Annotated[tuple[Snapshot, ...], Field(min_length=1)] = (BEST,)  # kept; `best` is, whatever stands here
 
     @model_validator(mode="after")
     def _fits_together(self) -> RecipeSpec:
@@ -151,7 +163,8 @@ class TreatmentSpec(Strict):
     """
 
     label: str = ""  # as tables print it; the treatment's name where empty
-    start: Literal["scratch", "source"] = "scratch"  # source: the study's source run
+    start: Start = SCRATCH  # source: the study's source run; or another TREATMENT's; with @SNAPSHOT: not its best epoch
+    load: dict[str, Start] = {}  # layers that come from elsewhere: which, and from where
     reset: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
     frozen: FrozenSpec = FrozenSpec()
@@ -161,16 +174,24 @@ class TreatmentSpec(Strict):
     output_rows: Literal["fresh", "shared"] = "fresh"  # shared: a reset output layer keeps what both alphabets have
     letters: dict[str, str] = {}  # for `shared`: more letters that keep a row, as target's: source's
     model: Name | None = None  # another model than the study's, from scratch
+    part: Name | None = None  # a key of `parts`: what it trains on, instead of the whole training split
+    corpora: tuple[Name, ...] = ()  # trained on beside the target, with an output layer for each language
 
     @model_validator(mode="after")
     def _is_possible(self) -> TreatmentSpec:
-        both = [name for name in self.reset if name in self.freeze]
+        both = [name for name in self.reset if name in (*self.freeze, *self.load)]
         if both:
-            raise ValueError(f"layers both reset and frozen: {both}")
-        if self.start == "scratch" and (self.reset or self.freeze or self.optimizer_state == "transferred"):
+            raise ValueError(f"layers both reset and frozen, or reset and loaded: {both}")
+        if self.start == SCRATCH and (self.reset or self.optimizer_state == "transferred"):
             raise ValueError("start: scratch leaves nothing to reset, freeze or transfer")
-        if self.start != "scratch" and self.model is not None:
+        if self.start == SCRATCH and self.freeze and not self.load:
+            raise ValueError("freeze: start: scratch leaves nothing to reset, freeze or transfer")
+        if SCRATCH in self.load.values():
+            raise ValueError("load: a layer comes from a run; drawn anew it is with `reset`")
+        if self.start.startswith(SOURCE) and self.model is not None:
             raise ValueError("model: the source's weights fit the study's model only")
+        if self.optimizer_state == "transferred" and "@" in self.start and not self.start.endswith(f"@{BEST}"):
+            raise ValueError("optimizer_state: it is kept of the best epoch only; set fresh")
         if self.output_rows == "shared" and not self.reset:
             raise ValueError("output_rows: shared: reset the output layer, then it keeps the rows of shared letters")
         if wrong := [f"{new}: {old}" for new, old in self.letters.items() if len(new) != 1 or len(old) != 1]:
@@ -262,19 +283,9 @@ class SourceSpec(Strict):
 
 
 class StudySpec(Strict):
-    """A grid of runs: a source run, then every treatment on every target corpus with every seed."""
+    """What every study says. Each kind has a spec of its own on top of this: a module of `thaw.studies`."""
 
-    kind: Literal["freezing", "crosslingual"]  # which paper's exhibits are drawn: a module of `thaw.studies`
-    source: SourceSpec
-    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
-    model: Name
-    recipe: Name
-    target_recipes: dict[Name, dict[str, Any]] = {}  # what a target changes in the recipe; treatments come after
-    treatments: Annotated[tuple[Name, ...], Field(min_length=1)]
-    baseline: Name  # the treatment that the others are compared to
-    reference: Name | None = None  # a second one, e.g. transfer with nothing frozen
-    seeds: Annotated[tuple[Int, ...], Field(min_length=1, max_length=1000)] = (1,)
-    decoders: Annotated[tuple[Name, ...], Field(min_length=1)]
+    kind: str
     style: dict[str, Colour] = {}  # colours of the figures, by treatment
 
 
@@ -299,20 +310,3 @@ class ExecutionSpec(Strict):
         if not PurePosixPath(value).name:
             raise ValueError("must name a folder")
         return value
-
-
-class Config(Strict):
-    """A whole config file, includes merged."""
-
-    name: Name
-    scale: Literal["mini", "paper"]
-    languages: dict[Name, TextSpec]
-    corpora: dict[Name, CorpusSpec]
-    models: dict[Name, ModelSpec]
-    checkpoints: dict[Name, CheckpointSpec] = {}
-    recipes: dict[Name, RecipeSpec]
-    treatments: dict[Name, TreatmentSpec]
-    decoders: dict[Name, DecoderSpec]
-    scoring: ScoringSpec = ScoringSpec()
-    studies: Annotated[dict[Name, StudySpec], Field(min_length=1)]
-    execution: ExecutionSpec = ExecutionSpec()

@@ -29,6 +29,7 @@ class Listed:
     speaker: str
     file: str  # the clip, from the folder of clips
     bytes: int = 0  # size of the clip; 0 before it was looked for
+    digest: str = ""  # of the clip's file, where it is the user's own; empty before it was read
 
 
 @dataclass

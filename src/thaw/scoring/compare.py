@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from thaw.config.schema import ScoringSpec
 from thaw.errors import UserError
 from thaw.scoring.counts import UtteranceCounts
-from thaw.scoring.edits import Edits
 from thaw.scoring.intervals import Unit, percentile_interval, ratio, resampled_sums, units_of
+from thaw.scoring.measures import AnyCounts
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def compare(
 ) -> Comparison:
     """Compare two systems' counts of the same utterances (any order); UserError where they are not the same."""
     pairs = _paired(first, second, level)
-    errors = [(a.errors, b.errors, a.ref) for _, a, b in pairs]
-    words = np.array([c.word.ref for c in first], dtype=np.int64)
+    errors = [(a.errors, b.errors, a.total) for _, a, b in pairs]
+    words = np.array([c.counts["word"].total for c in first], dtype=np.int64)
     units = units_of([speaker for speaker, _, _ in pairs], np.array(errors, dtype=np.int64), words)
     total = units.totals.sum(axis=0)
     if total[2] == 0:
@@ -58,12 +58,12 @@ def compare(
 
 def _paired(
     first: Sequence[UtteranceCounts], second: Sequence[UtteranceCounts], level: str
-) -> list[tuple[str, Edits, Edits]]:
+) -> list[tuple[str, AnyCounts, AnyCounts]]:
     other = {c.id: c for c in second}
     if len(first) != len(second) or {c.id for c in first} != other.keys():
         raise UserError("the two systems were not scored on the same utterances")
-    pairs = [(c.speaker, getattr(c, level), getattr(other[c.id], level)) for c in first]
-    if any(a.ref != b.ref for _, a, b in pairs):
+    pairs = [(c.speaker, c.counts[level], other[c.id].counts[level]) for c in first]
+    if any(a.total != b.total for _, a, b in pairs):
         raise UserError("the two systems were not scored against the same references")
     return pairs
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from thaw.randomness import rng
 
 Unit = Literal["speaker", "utterance", "none"]
-Counts = NDArray[np.int64]
+Counts = NDArray[Any]  # whole numbers, or sums of nats
 
 BLOCK = 1 << 21  # draws held in memory at once
 TOO_FEW = 4  # equal speakers
@@ -48,10 +48,10 @@ def units_of(speakers: Sequence[str], counts: Counts, words: Counts) -> Units:
     resampled alike.
     """
     names, place = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
-    weights = np.zeros(len(names), dtype=np.int64)
+    weights = np.zeros(len(names), dtype=words.dtype)
     np.add.at(weights, place, words)
-    if int(weights.sum()) ** 2 > TOO_FEW * int((weights**2).sum()):
-        totals = np.zeros((len(names), counts.shape[1]), dtype=np.int64)
+    if weights.sum() ** 2 > TOO_FEW * (weights**2).sum():
+        totals = np.zeros((len(names), counts.shape[1]), dtype=counts.dtype)
         np.add.at(totals, place, counts)
         return Units("speaker", totals)
     if len(counts) >= 2:
@@ -81,6 +81,28 @@ def resampled_sums(totals: Counts, resamples: int, seed: int) -> Counts:
         for column in range(totals.shape[1]):
             sums[start : start + len(drawn), column] = totals[drawn, column].sum(axis=1)
     return sums
+
+
+def spread_factors(totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(U,) what squared residuals of units of such totals are multiplied by, so that their sum has no bias.
+
+    With p = totals / their sum, a residual of units that vary alike has 1 − 2p + sum(p²) of their variance.
+    """
+    shares = totals / totals.sum()
+    return np.asarray(1 / np.maximum(1 - 2 * shares + (shares**2).sum(), 1e-12))
+
+
+def degrees_of(totals: NDArray[np.float64]) -> float:
+    """Degrees of freedom of the variance over units of such totals; S − 1 for S equal ones.
+
+    tr(A)² / tr(A²), where A is the quadratic form of units that vary alike (Bell & McCaffrey 2002).
+    """
+    shares = totals / totals.sum()
+    factors = shares**2 * spread_factors(totals)
+    total, pp, pf, ff = factors.sum(), shares @ shares, shares @ factors, factors @ factors
+    diagonal = ff + 2 * (total * (factors @ shares**2) - 2 * (factors**2 @ shares))
+    low_rank = 2 * (pf**2 + pp * ff) - 4 * total * pp * pf + (total * pp) ** 2
+    return float(pp**2 / max(diagonal + low_rank, 1e-300))
 
 
 def percentile_interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
