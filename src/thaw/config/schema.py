@@ -207,7 +207,7 @@ class TreatmentSpec(Strict):
 class LanguageModelSpec(Strict):
     """A KenLM n-gram model of the training text (dev and test sentences excluded)."""
 
-    order: Annotated[Int, Field(ge=1, le=6)] = 3
+    order: Annotated[Int, Field(ge=2, le=6)] = 3  # KenLM packs no unigram model
     prune: Annotated[tuple[Count, ...], Field(max_length=6)] = ()
     extra_text: str = ""  # a file of more sentences, one a line
     discount_fallback: bool = True  # tiny corpora need it
