@@ -10,8 +10,9 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from pydantic import ValidationError
 
@@ -55,26 +56,52 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Lost(Exception):
+    """Standard output takes no more: its reader has gone, or its disk is full."""
+
+
+class Stdout:
+    """Standard output, whose own failures cannot be mistaken for those of a file that a verb writes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text)
+        except OSError as error:
+            raise Lost from error
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError as error:
+            raise Lost from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Returns 0; 2 for what the user can mend (one line each); 75 for work that goes on next time."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without these letters shows their numbers
             stream.reconfigure(errors="backslashreplace")
     verb = "thaw"
+    out: Any = Stdout(sys.stdout)
     try:
-        args = build_parser().parse_args(arguments)
-        verb = f"thaw {args.verb}"
-        with console(args.log):
-            status = perform(args, verb)
-        sys.stdout.flush()
-    except SystemExit:  # argparse's, after it has printed
-        if told := _lost(sys.stdout):
-            return _cut_off(told, verb)
-        raise
+        with redirect_stdout(out):
+            try:
+                args = build_parser().parse_args(arguments)
+                verb = f"thaw {args.verb}"
+                with console(args.log):
+                    status = perform(args, verb)
+            finally:  # also of what argparse prints before it leaves
+                out.flush()
     except UserError as error:
         return _say("thaw", [str(error)], EXIT_USER_ERROR)
-    except OSError as error:  # of the last flush: all that a verb raises is told by `perform`
-        return _cut_off(error, verb)
+    except Lost as lost:
+        return _cut_off(lost.__cause__, verb)
     return status
 
 
@@ -92,8 +119,6 @@ def perform(args: argparse.Namespace, verb: str) -> int:
     except KeyboardInterrupt:
         return _say(verb, ["interrupted"], 130)
     except SYSTEM as error:
-        if isinstance(error, OSError) and error.filename is None and (told := _lost(sys.stdout)):
-            return _cut_off(told, verb)
         return _say(verb, [cure(error)], EXIT_USER_ERROR)
     return 0
 
@@ -109,21 +134,13 @@ def _say(verb: str, lines: Sequence[str], status: int) -> int:
     return status
 
 
-def _lost(stream: TextIO) -> OSError | None:
-    """Why what was printed does not arrive; None where it does."""
-    try:
-        stream.flush()
-    except OSError as error:
-        return error
-    return None
-
-
-def _cut_off(error: OSError, verb: str) -> int:
-    """Standard output takes no more: its reader has gone (`thaw runs | head`, no mistake), or its disk is full."""
+def _cut_off(error: BaseException | None, verb: str) -> int:
+    """End where nobody reads on (`thaw runs | head`, no mistake), or nothing more fits on the disk."""
     _silence(sys.stdout)
     if isinstance(error, BrokenPipeError):
         return 141
-    return _say(verb, [f"cannot write to standard output: {error.strerror or error}"], EXIT_USER_ERROR)
+    reason = error.strerror if isinstance(error, OSError) else error
+    return _say(verb, [f"cannot write to standard output: {reason}"], EXIT_USER_ERROR)
 
 
 def _silence(stream: TextIO) -> None:

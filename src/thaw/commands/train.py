@@ -82,7 +82,7 @@ def start(args: argparse.Namespace) -> None:
     """Train, with the recipe and the places of the command line."""
     from pydantic import ValidationError
 
-    from thaw.config.run import RunRecipe
+    from thaw.config.run import TRAIN_VERSION, RunRecipe
     from thaw.errors import UserError
     from thaw.training.session import Job, train
 
@@ -91,6 +91,11 @@ def start(args: argparse.Namespace) -> None:
     except ValidationError as error:
         lines = [f"--recipe: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise UserError("\n".join(lines)) from error
+    if recipe.version != TRAIN_VERSION:
+        raise UserError(
+            f"--recipe: version: {recipe.version} is not what this thaw trains, {TRAIN_VERSION}: it would be another "
+            "training under that name"
+        )
     train(
         Job(
             recipe=recipe,

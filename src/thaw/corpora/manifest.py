@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.audio.listing import Clip, read_listing
-from thaw.audio.wav import SAMPLE_RATE, Pcm, check_shard, clip_digest, read_pcm
+from thaw.audio.wav import SAMPLE_RATE, Pcm, check_shard, clip_digest, is_shard, not_ours, read_pcm
 from thaw.canonical import canonical_json
 from thaw.config.models import ModelSpec
 from thaw.config.schema import SPLITS, TextSpec
@@ -56,6 +56,8 @@ class Utterance:
         """
         pcm = read_pcm(self.wav, self.offset_samples, self.samples)
         if clip_digest(pcm) != self.digest:
+            if not is_shard(self.wav):
+                raise UserError(not_ours(self.wav))
             raise UserError(
                 f"{self.wav}: damaged: the samples of {self.id!r} (from {self.offset_samples}) are not those that the "
                 "manifest was made from; delete this file and run the `audio` rule of its corpus again"

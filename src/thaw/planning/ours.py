@@ -17,6 +17,7 @@ from thaw.canonical import canonical_json, digest
 from thaw.planning import layout
 
 HASH = re.compile(r"[a-z0-9-]+-(?P<hash>[0-9a-f]{10})")
+REFUSED = "refused"  # of `thaw train`, beside the states of a run
 KEY = re.compile(r"[0-9a-f]{10}")  # of one state of a run
 # What an interrupted write leaves (`thaw.files.replacing`), and the seals of files.
 BESIDE = re.compile(r"\..+\.[0-9]+\.part|\..+\.sha256|\.snakemake_timestamp")
@@ -75,7 +76,7 @@ def foreign_state(folder: Path) -> str:
     match = HASH.fullmatch(folder.name)
     if not match:
         return "its name does not end in a hash"
-    if problem := _others(folder, lambda name: KEY.fullmatch(name) is not None and (folder / name).is_dir()):
+    if problem := _others(folder, lambda name: name == REFUSED or bool(KEY.fullmatch(name))):
         return problem
     keys = [path for path in folder.iterdir() if KEY.fullmatch(path.name)]
     for key in keys:
