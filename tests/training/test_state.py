@@ -5,9 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -271,6 +275,27 @@ def test_lines_come_every_few_seconds_and_at_each_epoch(
 
 def test_records_name_no_host_user_or_path() -> None:
     facts = json.dumps(environment.record(torch.device("cpu"), 1))
-    assert {"torch", "threads", "cpu_capability", "device"} <= set(json.loads(facts))
+    assert {"torch", "threads", "processor", "cpu_capability", "device"} <= set(json.loads(facts))
+    assert {"mkl", "onednn", "numpy_blas"} <= set(json.loads(facts)["libraries"])
     for private in (os.uname().nodename, str(Path.home()), str(Path.cwd())):
         assert private not in facts
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN's x86 code")
+def test_a_record_tells_instruction_sets_apart_that_no_version_names() -> None:
+    """The trial of issue 9: the same machine with ONEDNN_MAX_CPU_ISA gives other weights."""
+    code = (
+        "import json, torch; from thaw.training.environment import record, settle;"
+        "settle(1); print(json.dumps(record(torch.device('cpu'), 1)))"
+    )
+
+    def record(**variables: str) -> dict[str, Any]:
+        done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True)
+        value: dict[str, Any] = json.loads(done.stdout)
+        return value
+
+    here, again, other = record(), record(), record(ONEDNN_MAX_CPU_ISA="SSE41")
+    assert here == again
+    assert other["instruction_sets"]["ONEDNN_MAX_CPU_ISA"] == "SSE41"
+    assert other["arithmetic"]["convolution"] != here["arithmetic"]["convolution"]
+    assert other["arithmetic"]["softmax"] == here["arithmetic"]["softmax"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -197,7 +198,7 @@ def test_a_resume_under_other_conditions_is_noted(bench: Bench) -> None:
     assert bench.run("out", "--budget", "0.001")[0] == EXIT_UNFINISHED
     code, err = bench.run("out", "--threads", "2")
     assert code == 0
-    assert "warning: began with another threads" in err
+    assert re.search("warning: began with another .*threads", err)
     record = read_json(bench.outputs("out")["record"])
     assert record["environment"]["threads"] == 2
     assert [earlier["threads"] for earlier in record["earlier_environments"]] == [1]
@@ -248,12 +249,12 @@ def test_a_trainer_that_outlived_its_snakemake_is_waited_for(bench: Bench) -> No
 
 
 def test_divergence_is_permanent_and_says_what_to_change(bench: Bench) -> None:
-    wild = bench.with_recipe(learning_rate=1e30)
+    wild = bench.with_recipe(learning_rate=1e9)
     code, err = wild.run("out")
     assert code == EXIT_USER_ERROR
     assert "training diverged in epoch 3 at step 12: 11 steps in a row have no finite gradient" in err
     assert "train-0" in err
-    assert "lower learning_rate (now 1e+30)" in err
+    assert "lower learning_rate (now 1e+09)" in err
     assert (wild.state_folder() / "FAILED_PERMANENT").exists()
     code, err = wild.run("out")
     assert code == EXIT_USER_ERROR

@@ -54,7 +54,7 @@ rule score:
     conda:
         "../../envs/tools.yaml"
     params:
-        scoring=lambda wildcards: PLAN.config.scoring.model_dump_json(),
+        scoring=lambda wildcards: canonical_json(semantic(PLAN.config.scoring)),
         version=SCORE_VERSION,
     message:
         "score {wildcards.id}"

@@ -129,7 +129,8 @@ def own_amount(source: OwnSource) -> Amount | None:
     if source.speakers or (isinstance(source, TableSource) and source.columns.split):
         return amount(rows_of_splits(source), CLIP_SECONDS, counted.origin)
     rows = {split: part.utterances for split, part in counted.parts.items()}
-    made: list[tuple[Split, float]] = [("dev", source.held_out.dev), ("test", source.held_out.test)]
+    test = 1 / source.folds if source.folds else source.held_out.test
+    made: list[tuple[Split, float]] = [("dev", source.held_out.dev), ("test", test)]
     for split, share in made:
         if split not in rows:
             rows[split] = round(share * counted.parts["train"].utterances)
@@ -254,8 +255,8 @@ def steps_on_noise(
     from thaw.models import Noise, build
     from thaw.surgery.operations import Freeze, Reset
     from thaw.surgery.surgery import prepare
-    from thaw.training.ctc import ctc_loss
-    from thaw.training.optim import optimizer_for
+    from thaw.tasks.ctc import ctc_loss
+    from thaw.training.torch_optim import optimizer_for
 
     spec, batch, classes = setting.model, setting.batch_size, 32
     freeze = () if frozen == "none" else tuple(frozen.split(","))

@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tensorboard", type=Path, metavar="DIR", help="write curves for TensorBoard to DIR")
     add("--model", required=True, type=Path, metavar="OUT", help="weights of the best epoch")
     add("--digest", type=Path, metavar="OUT", help="SHA-256 of the weights' file")
+    add("--snapshots", type=Path, metavar="OUT", help="the other weights that the recipe keeps")
+    add("--snapshots-digest", type=Path, metavar="OUT", help="SHA-256 of their file")
     add("--optimizer", required=True, type=Path, metavar="OUT", help="optimizer state of the best epoch")
     add("--record", required=True, type=Path, metavar="OUT", help="what was done, on what, at what cost (JSON)")
     add(
@@ -84,7 +86,8 @@ def start(args: argparse.Namespace) -> None:
 
     from thaw.config.run import TRAIN_VERSION, RunRecipe
     from thaw.errors import UserError
-    from thaw.training.session import Job, train
+    from thaw.training.begin import Job
+    from thaw.training.session import train
 
     try:
         recipe = RunRecipe.model_validate_json(args.recipe)
@@ -96,6 +99,8 @@ def start(args: argparse.Namespace) -> None:
             f"--recipe: version: {recipe.version} is not what this thaw trains, {TRAIN_VERSION}: it would be another "
             "training under that name"
         )
+    further = {"model.sha256": args.digest, "snapshots.safetensors": args.snapshots}
+    further |= {"snapshots.sha256": args.snapshots_digest}
     train(
         Job(
             recipe=recipe,
@@ -116,7 +121,7 @@ def start(args: argparse.Namespace) -> None:
                 "optimizer.safetensors": args.optimizer,
                 "run.json": args.record,
                 "metrics.jsonl": args.metrics,
-                **({"model.sha256": args.digest} if args.digest else {}),
+                **{name: path for name, path in further.items() if path},
             },
         )
     )

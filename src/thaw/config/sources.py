@@ -158,6 +158,8 @@ class OwnSource(Strict):
     splits: dict[Split, str] = {}  # instead of `path`: which file is which split
     speakers: dict[Literal["dev", "test"], tuple[str, ...]] = {}  # who is in splits that are made
     held_out: HeldOut = HeldOut()  # how many speakers are, where `speakers` does not say
+    folds: Annotated[int, Field(ge=0, le=100)] = 0  # 2 or more: as many corpora, so that each speaker is tested once
+    fold: Annotated[int, Field(ge=0, le=100)] = 0  # which of them this is, from 1; the plan says it (planning/folds.py)
     shards: Size = 4
 
     @model_validator(mode="after")
@@ -168,6 +170,14 @@ class OwnSource(Strict):
             raise ValueError("splits: train is missing")
         if double := sorted(set(self.speakers.get("dev", ())) & set(self.speakers.get("test", ()))):
             raise ValueError(f"speakers: both in dev and test: {', '.join(double)}")
+        return self
+
+    @model_validator(mode="after")
+    def _folds_make_the_splits(self) -> OwnSource:
+        if self.folds == 1 or self.fold > self.folds:
+            raise ValueError("folds: give 2 or more (and fold from 1 to folds), or leave them out")
+        if self.folds and (self.splits or self.speakers):
+            raise ValueError("folds: they make the splits; give one file as `path`, without splits and speakers")
         return self
 
 
@@ -196,6 +206,12 @@ class TableSource(OwnSource):
     delimiter: Annotated[str, Field(max_length=1)] = ""  # where empty: "," in a .csv, a tab in any other file
     quotes: bool | None = None  # whether " encloses cells; where not given: not between tabs
 
+    @model_validator(mode="after")
+    def _folds_need_no_column(self) -> TableSource:
+        if self.folds and self.columns.split:
+            raise ValueError("folds: they make the splits; leave columns.split out")
+        return self
+
 
 _Plain = (
     SyntheticSource
@@ -215,6 +231,12 @@ class UnionSource(Strict):
 
     kind: Literal["union"]
     parts: Annotated[dict[Name, PlainSource], Field(min_length=1)]  # the keys begin the ids of their utterances
+
+    @model_validator(mode="after")
+    def _parts_have_no_folds(self) -> UnionSource:
+        if folded := [name for name, part in self.parts.items() if isinstance(part, OwnSource) and part.folds]:
+            raise ValueError(f"parts.{folded[0]}.folds: only a corpus that is whole by itself can be cut into folds")
+        return self
 
 
 Source = Annotated[_Plain | UnionSource, Field(discriminator="kind")]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -15,19 +15,25 @@ from torch import Tensor
 
 from thaw.canonical import canonical_json
 from thaw.config.models import ModelSpec
+from thaw.config.tasks import TaskSpec
 from thaw.errors import UserError
 from thaw.files import replacing, verify
 from thaw.models.layered import LayeredModel
+from thaw.tasks import tasks_for
+from thaw.units import units_from
 
 BEST = "best"  # the snapshot that a model's own file holds
 METADATA = "thaw"  # the one metadata key: safetensors does not keep several in a fixed order
 
 
 def save_model(path: Path, model: LayeredModel, meta: Mapping[str, Any]) -> None:
-    """Write the model's weights and buffers; `meta` is plain and holds at least "model" (its spec) and "alphabet"."""
-    missing = {"model", "alphabet"} - set(meta)
-    if missing:
-        raise ValueError(f"meta lacks {sorted(missing)}")
+    """Write the model's weights and buffers.
+
+    `meta` is plain and holds at least "model" (its spec) and what `thaw.units.metadata_of` says of its heads.
+    """
+    lacks = [names[0] for names in (("model",), ("alphabet", "units", "heads")) if not set(names) & set(meta)]
+    if lacks:
+        raise ValueError(f"meta lacks {lacks}")
     save_tensors(path, model.state_dict(), meta)
 
 
@@ -43,7 +49,8 @@ def load_model(path: Path, snapshot: str = BEST) -> tuple[LayeredModel, dict[str
     tensors, meta = load_tensors(path, snapshot)
     try:
         spec = TypeAdapter[ModelSpec](ModelSpec).validate_python(meta["model"])
-        classes = len(meta["alphabet"]) + 1
+        task = TypeAdapter[TaskSpec](TaskSpec).validate_python(meta.get("task", {}))
+        classes = {lang: each.classes for lang, each in tasks_for(task, units_from(meta)).items()}
     except (KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{path}: not a model of thaw (its metadata has no usable model and alphabet)") from error
     model = build(spec, classes)
@@ -74,6 +81,26 @@ def load_tensors(path: Path, snapshot: str = BEST) -> tuple[dict[str, Tensor], d
 
     Of a file of snapshots (its meta says "snapshots", its tensors are named <snapshot>/<name>), the named one's.
     """
+    with _opened(path) as (file, meta):
+        held = tuple(meta.get("snapshots", ()))
+        if snapshot not in (held or (BEST,)):
+            there = f"it holds {', '.join(held)}" if held else "it holds the best epoch alone"
+            raise UserError(f"{path}: no snapshot {snapshot}; {there} (a recipe's `snapshots` says which are kept)")
+        prefix = f"{snapshot}/" if held else ""
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - no mapping
+        tensors: dict[str, Tensor] = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    return tensors, meta
+
+
+def held_snapshots(path: Path) -> tuple[str, ...]:
+    """The snapshots in a run's file of them; a model's own file is none, and holds the best epoch."""
+    with _opened(path) as (_, meta):
+        return tuple(meta.get("snapshots", (BEST,)))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A file by `save_tensors` and its meta; UserError where it is missing, broken or foreign."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     verify(path)
@@ -82,20 +109,6 @@ def load_tensors(path: Path, snapshot: str = BEST) -> tuple[dict[str, Tensor], d
             meta = json.loads((file.metadata() or {}).get(METADATA, "null"))
             if not isinstance(meta, dict):
                 raise UserError(f"{path}: not written by thaw (its metadata has no {METADATA!r})")
-            prefix = _prefix(path, meta, snapshot)
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            tensors: dict[str, torch.Tensor] = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+            yield file, meta
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a safetensors file, or cut short ({error})") from error
-    return tensors, meta
-
-
-def _prefix(path: Path, meta: Mapping[str, Any], snapshot: str) -> str:
-    """What the names of a snapshot's tensors begin with; UserError where the file has no such snapshot."""
-    there = meta.get("snapshots")
-    if there is None and snapshot == BEST:
-        return ""
-    if snapshot not in (there or ()):
-        held = f"it holds {', '.join(there)}" if there else "it holds the best epoch alone"
-        raise UserError(f"{path}: no snapshot {snapshot}; {held} (a recipe's `snapshots` says which are kept)")
-    return f"{snapshot}/"

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from thaw.config.layers import WORDS, named_layers
 from thaw.config.schema import RecipeSpec, TreatmentSpec
+from thaw.config.sources import OwnSource
 from thaw.config.starts import BEST, SOURCE, epoch_of, origin
 from thaw.errors import suggestion
 from thaw.planning.grid import GridSpec, model_of, recipe_of
@@ -29,6 +30,9 @@ def check(name: str, spec: GridSpec, config: Config) -> Iterator[str]:
         return
     if spec.source.model != spec.model and config.models[spec.source.model] != config.models[spec.model]:
         yield f"{where}.source.model: {spec.source.model!r} is not {spec.model!r}: its weights do not fit"
+    source = config.corpora.get(spec.source.corpus or "")
+    if source and isinstance(source.source, OwnSource) and source.source.folds:
+        yield f"{where}.source.corpus: {spec.source.corpus!r} has folds, and a source is trained once; name one without"
     recipe = config.recipes[spec.recipe].model_dump()
     for target, changes in spec.target_recipes.items():
         yield from _recipe_lines(f"{where}.target_recipes.{target}", {**recipe, **changes})

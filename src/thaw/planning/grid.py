@@ -20,6 +20,7 @@ from thaw.config.schema import RecipeSpec, SourceSpec, StudySpec, TreatmentSpec
 from thaw.config.sources import Name, Split
 from thaw.config.starts import BEST, SOURCE, Origin, Snapshot, origin
 from thaw.planning import contents
+from thaw.planning.folds import folds_of, whole_name
 from thaw.planning.plan import Checkpoint, Corpus, Data, Manifest, Part, Run, Study, decodes
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def plan(name: str, spec: GridSpec, config: Config) -> Study:
     grid = Grid(spec, config)
     runs = tuple(
         grid.run(target, treatment, seed)
-        for target in spec.targets
+        for whole in spec.targets
+        for target in folds_of(whole, config)
         for treatment in spec.treatments
         for seed in spec.seeds
     )
@@ -178,7 +180,8 @@ def model_of(how: TreatmentSpec, spec: GridSpec, config: Config) -> str:
 
 def recipe_of(how: TreatmentSpec, target: str, spec: GridSpec, config: Config) -> dict[str, Any]:
     """The study's recipe, changed by the target, then by the treatment."""
-    return {**config.recipes[spec.recipe].model_dump(), **spec.target_recipes.get(target, {}), **how.recipe}
+    whole = whole_name(target, config.corpora[target])
+    return {**config.recipes[spec.recipe].model_dump(), **spec.target_recipes.get(whole, {}), **how.recipe}
 
 
 def unused_draw(

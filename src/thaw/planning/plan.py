@@ -29,6 +29,7 @@ from thaw.config.schema import (
 from thaw.config.sources import Source, Split, SyntheticSource, UnionSource
 from thaw.config.starts import BEST
 from thaw.planning import contents
+from thaw.planning.folds import expanded
 from thaw.planning.limits import check
 from thaw.studies import study_module
 
@@ -43,7 +44,7 @@ PART_VERSION = 1
 LM_VERSION = 2
 CHECKPOINT_VERSION = 1
 DECODE_VERSION = 1
-SCORE_VERSION = 2
+SCORE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -354,7 +355,11 @@ class Plan:
 
 
 def resolve(config: Config) -> Plan:
-    """The plan of a checked config; equal configs give equal plans. UserError where its files could not be."""
+    """The plan of a checked config; equal configs, and equal files of the user's, give equal plans.
+
+    UserError where its files could not be.
+    """
+    config = expanded(config)
     plan = Plan(
         config, tuple(study_module(spec.kind).plan(name, spec, config) for name, spec in config.studies.items())
     )

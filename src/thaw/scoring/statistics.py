@@ -3,22 +3,22 @@
 One training is one draw. Another random seed would have given other weights, other speakers another test set, and a
 cell speaks of a *treatment*: its interval holds both. Let e(k, u) be the errors of seed k on unit u (a speaker; an
 utterance where speakers are too few, see `thaw.scoring.intervals`) and R(k) the rate of seed k. Three variances of the
-mean over seeds are estimated:
+mean over K seeds are estimated:
 
-- V_units, from the means over seeds of the units: what other speakers would have changed. Units have unequal weights;
-  it is the bias-reduced linearisation of the ratio (CR2, Bell & McCaffrey, Survey Methodology 28, 2002), with their
-  degrees of freedom, under the working model that speakers' rates vary alike.
-- V_seeds = s² / K, where s is the standard deviation of R(k), pooled over the treatments of a study (`seed_noise`):
-  few have seeds enough to know their own.
+- V_units, from the units' means over seeds: what other speakers would have changed.
+- V_seeds = s² / K, where s is the standard deviation of R(k): what other seeds would have changed. Few treatments have
+  seeds enough to know their own s, so it is pooled over the treatments of a study (`seed_noise`); see `_seed_variance`.
 - V_both, what is in either of them: the part of a seed's rate that comes from single units alone.
 
 Their sum V_units + V_seeds − V_both is that of the two-way analysis of variance with both factors random, known in
-radiology as readers × cases (Obuchowski & Rockette 1995; Hillis, Stat. Med. 26, 2007). It is never taken to be smaller
-than V_units or V_seeds, nor than that of one error. Student's t with Satterthwaite's degrees makes the interval.
-A difference is the same of e₂(k, u) − e₁(k, u): units are paired, seeds are not.
+radiology as readers × cases (Obuchowski & Rockette 1995; Hillis, Stat. Med. 26, 2007). It is not let fall below half of
+the larger of V_units and V_seeds (few seeds and few speakers estimate all three badly), nor below that of one error.
+Student's t with Satterthwaite's degrees makes the interval. A difference is the same of e₂(k, u) − e₁(k, u): units are
+paired, seeds are not. bench/coverage.py shows how often this is right, and tests/scoring holds it.
 
 Where no treatment has two seeds, `SeedNoise.degrees` is 0: the interval then holds other speakers alone, its scope is
-"these trained models", and there is no p value. What all seeds share (the source run, the corpus) is held as it is.
+"these trained models", and there is no p value. What all seeds share (the source run, the training corpus) is held as
+it is.
 
 Shapes: K seeds, U units.
 """
@@ -26,6 +26,7 @@ Shapes: K seeds, U units.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,23 +34,26 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import betainc, stdtr, stdtrit
 
 from thaw.config.schema import ScoringSpec
 from thaw.errors import UserError
 from thaw.scoring.counts import UtteranceCounts
-from thaw.scoring.intervals import Unit, degrees_of, spread_factors, units_of
+from thaw.scoring.intervals import Unit, Units, degrees_of, rate_interval, unit_variance, units_of
+from thaw.scoring.measures import MEASURES
 
 Scope = Literal["treatment", "these trained models"]
 Floats = NDArray[np.float64]
 
 POWER = 0.8  # with which `Comparison.smallest` would have been shown
 SIGNIFICANT = 0.05
+ENOUGH_SEEDS = 4  # from here on a treatment's seed noise is its own
+LOUDER = 0.1  # level of the test whether a treatment of fewer seeds is noisier than the pool
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One run, decoded once: the counts of every test utterance.
+    """One run, decoded once: the counts of every test utterance. No two of a treatment have the same seed.
 
     Where speakers are tested in folds, the counts are the union over folds, each utterance decoded by the training that
     had not heard its speaker, and all those trainings have one random seed. The seed noise is then that of the whole
@@ -87,10 +91,10 @@ class Sample:
             self._columns[measure] = np.array(rows, dtype=np.float64).reshape(-1, 2)
         return self._columns[measure]
 
-    @property
-    def weights(self) -> Floats:
-        """(U,) what utterances weigh when units are chosen: totals of the first measure, whatever is measured."""
-        return self.column(next(iter(self.counts[0].counts)))[:, 1]
+    @cached_property
+    def units(self) -> Units:
+        """What is independent in it. Utterances weigh what the first measure counts, whatever is measured."""
+        return units_of(self.speakers, self.column(next(iter(self.counts[0].counts)))[:, 1])
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,10 @@ class Comparison:
 
 
 def seed_noise(groups: Iterable[Sequence[Sample]], measure: str) -> SeedNoise:
-    """The noise of seeds, pooled over groups of samples: a group is one treatment on one test set."""
+    """The noise of seeds, pooled over groups of samples: a group is one treatment.
+
+    All groups are on one test set with one decoder, and those that are then estimated or compared are among them.
+    """
     between = within = 0.0
     degrees = 0
     for group in groups:
@@ -161,12 +168,12 @@ def seed_noise(groups: Iterable[Sequence[Sample]], measure: str) -> SeedNoise:
 def estimate(samples: Sequence[Sample], measure: str, spec: ScoringSpec, noise: SeedNoise) -> Estimate:
     """The mean rate over the seeds of one treatment, and where another seed and other speakers would have put it."""
     table = _Table.of(samples, measure)
-    error, degrees = _combined(table.mean, table, noise, 1 / table.seeds)
+    error, degrees = _combined(table.mean, table.totals, noise, [table])
     low: float | None = None
     high: float | None = None
     if table.unit != "none":
         reach = _quantile((1 + spec.level) / 2, degrees) * error
-        low, high = max(0.0, table.rate - reach), table.rate + reach
+        low, high = rate_interval(table.rate, reach, 1 / table.size, table.capped)
     return Estimate(
         rate=table.rate,
         low=low,
@@ -186,26 +193,27 @@ def difference(
     first: Sequence[Sample], second: Sequence[Sample], measure: str, spec: ScoringSpec, noise: SeedNoise
 ) -> Comparison:
     """Compare two treatments on the same utterances; UserError where they are not the same."""
-    tables = _Table.of(first, measure), _Table.of(second, measure)
+    one, two = _Table.of(first, measure), _Table.of(second, measure)
     if first[0].ids != second[0].ids:
         raise UserError("the two systems were not scored on the same utterances")
-    if not np.array_equal(tables[0].totals, tables[1].totals):
+    if not np.array_equal(one.totals, two.totals):
         raise UserError("the two systems were not scored against the same references")
-    change = tables[1].rate - tables[0].rate
-    error, degrees = _combined(
-        tables[1].mean - tables[0].mean, tables[0], noise, 1 / tables[0].seeds + 1 / tables[1].seeds
-    )
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    if tables[0].unit != "none":
-        reach = _quantile((1 + spec.level) / 2, degrees) * error
-        low, high = change - reach, change + reach
-        if noise.degrees:
-            p = float(2 * stdtr(degrees, -abs(change) / error))
-    smallest = None if p is None else _detectable(error, degrees, SIGNIFICANT)
+    change = two.rate - one.rate
+    error, degrees = _combined(two.mean - one.mean, one.totals, noise, [one, two])
+    reach = _quantile((1 + spec.level) / 2, degrees) * error
+    known = one.unit != "none"
+    tested = known and noise.degrees > 0
     return Comparison(
-        change, low, high, p, smallest, _scope(noise), tables[0].unit, tables[0].note, error=error, degrees=degrees
+        difference=change,
+        low=change - reach if known else None,
+        high=change + reach if known else None,
+        p=_two_sided(change / error, degrees) if tested else None,
+        smallest=_detectable(error, degrees, SIGNIFICANT) if tested else None,
+        scope=_scope(noise),
+        unit=one.unit,
+        note=one.note,
+        error=error,
+        degrees=degrees,
     )
 
 
@@ -243,6 +251,7 @@ class _Table:
     unit: Unit
     note: str
     speakers: int
+    ceiling: bool  # of a measure whose rate is a share, though insertions may lift it above 1
 
     @classmethod
     def of(cls, samples: Sequence[Sample], measure: str) -> _Table:
@@ -250,18 +259,31 @@ class _Table:
             raise UserError("no runs to take a rate of")
         first = samples[0]
         reference = first.column(measure)[:, 1]
+        seeds = [sample.seed for sample in samples]
+        if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+            raise UserError(f"two runs of one treatment have random seed {twice[0]}: they are one draw, not two")
         for other in samples[1:]:
             if other.ids != first.ids or not np.array_equal(other.column(measure)[:, 1], reference):
                 raise UserError("the seeds of one treatment were not scored on the same utterances and references")
         if reference.sum() <= 0:
             raise UserError("nothing to score: the references are empty")
-        columns = np.stack([*(sample.column(measure)[:, 0] for sample in samples), reference], axis=1)
-        units = units_of(first.speakers, columns, first.weights)
-        return cls(units.totals[:, :-1].T, units.totals[:, -1], units.kind, units.note, len(set(first.speakers)))
+        units = first.units
+        errors = np.stack([units.sums(sample.column(measure)[:, 0]) for sample in samples])
+        ceiling = measure in MEASURES and MEASURES[measure].form == "percent"
+        return cls(errors, units.sums(reference), units.kind, units.note, len(set(first.speakers)), ceiling)
 
     @property
     def seeds(self) -> int:
         return len(self.errors)
+
+    @property
+    def size(self) -> float:
+        return float(self.totals.sum())
+
+    @property
+    def capped(self) -> bool:
+        """Whether no unit has more errors than its total."""
+        return self.ceiling and bool((self.errors <= self.totals).all())
 
     @cached_property
     def mean(self) -> Floats:
@@ -270,12 +292,12 @@ class _Table:
 
     @property
     def rate(self) -> float:
-        return float(self.mean.sum() / self.totals.sum())
+        return float(self.mean.sum()) / self.size
 
     @cached_property
     def variance_of_seeds(self) -> float:
         """Of the rate of one training."""
-        return float((self.errors.sum(axis=1) / self.totals.sum()).var(ddof=1))
+        return float((self.errors.sum(axis=1) / self.size).var(ddof=1))
 
     @cached_property
     def variance_within_seeds(self) -> float:
@@ -284,30 +306,62 @@ class _Table:
         return sum(unit_variance(row, self.totals) for row in noise) / (self.seeds - 1)
 
 
-def unit_variance(errors: Floats, totals: Floats) -> float:
-    """Variance of sum(errors) / sum(totals) over units (U,), had others been drawn."""
-    size = totals.sum()
-    residuals = (errors - errors.sum() / size * totals) / size
-    return float((residuals**2 * spread_factors(totals)).sum())
+@dataclass(frozen=True)
+class _Variance:
+    """An estimate of a variance, and how well it is known."""
+
+    value: float
+    degrees: float
+    within: float = 0.0  # the part of it that the noise of single units explains
 
 
-def _combined(errors: Floats, table: _Table, noise: SeedNoise, shares: float) -> tuple[float, float]:
-    """Standard error and degrees of freedom of a rate (or a difference of rates, from differences of errors).
+def _combined(errors: Floats, totals: Floats, noise: SeedNoise, tables: Sequence[_Table]) -> tuple[float, float]:
+    """Standard error and degrees of freedom of a rate: of sum(errors) / sum(totals), from the seeds of `tables`.
 
-    `shares` is the sum of 1 / seeds over the treatments in it.
+    The same of a difference of two rates, where `errors` are differences and `tables` both treatments.
     """
-    units = unit_variance(errors, table.totals)
-    floor = 1 / float(table.totals.sum()) ** 2  # counts are whole: nothing is known better than to one error
-    degrees = degrees_of(table.totals)
+    floor = 1 / float(totals.sum()) ** 2  # counts are whole: nothing is known better than to one error
+    units, degrees = unit_variance(errors, totals), degrees_of(totals)
     if not noise.degrees:
         return math.sqrt(max(units, floor)), degrees
-    seeds = noise.sd**2 * shares
-    both = noise.within**2 * shares
-    total = max(units, seeds, units + seeds - both)
+    seeds = _seed_variance(tables, noise)
+    total = max(units + seeds.value - seeds.within, max(units, seeds.value) / 2)
+    fewest = min(degrees, seeds.degrees)
     if total <= floor:
-        return math.sqrt(floor), min(degrees, noise.degrees)
-    parts = units**2 / degrees + seeds**2 / noise.degrees
-    return math.sqrt(total), max(total**2 / parts, min(degrees, noise.degrees))
+        return math.sqrt(floor), fewest
+    return math.sqrt(total), max(fewest, total**2 / (units**2 / degrees + seeds.value**2 / seeds.degrees))
+
+
+def _seed_variance(tables: Sequence[_Table], noise: SeedNoise) -> _Variance:
+    """What the seeds of all `tables` add to the variance of the sum of their rates.
+
+    From four seeds on a treatment's noise is its own. With fewer it is the pool's; where the treatment is noisier than
+    chance allows of one in the pool (F test), it is what the treatment shows.
+    """
+    pooled = alone = within = uncertain = 0.0
+    for table in tables:
+        own = table.variance_of_seeds if table.seeds > 1 else 0.0
+        if table.seeds >= ENOUGH_SEEDS:
+            alone += own / table.seeds
+            uncertain += (own / table.seeds) ** 2 / (table.seeds - 1)
+            within += table.variance_within_seeds / table.seeds
+        else:
+            louder = _is_louder(own, table.seeds - 1, noise)
+            pooled += (own if louder else noise.sd**2) / table.seeds
+            within += noise.within**2 / table.seeds
+    uncertain += pooled**2 / noise.degrees
+    value = pooled + alone
+    return _Variance(value, value**2 / uncertain if uncertain > 0 else noise.degrees, within)
+
+
+def _is_louder(own: float, degrees: int, noise: SeedNoise) -> bool:
+    """Whether a variance of so many degrees, one of those pooled, is larger than the others allow."""
+    others = noise.degrees - degrees
+    pool = noise.degrees * noise.sd**2
+    if degrees < 1 or others < 1 or pool <= 0:
+        return False
+    share = min(1.0, degrees * own / pool)  # Beta distributed where all variances are equal
+    return own > noise.sd**2 and float(betainc(others / 2, degrees / 2, 1 - share)) < LOUDER
 
 
 def _scope(noise: SeedNoise) -> Scope:
@@ -316,6 +370,11 @@ def _scope(noise: SeedNoise) -> Scope:
 
 def _quantile(probability: float, degrees: float) -> float:
     return float(stdtrit(degrees, probability))
+
+
+def _two_sided(t: float, degrees: float) -> float:
+    """p of Student's t; never 0, which no p is."""
+    return max(float(2 * stdtr(degrees, -abs(t))), sys.float_info.min)
 
 
 def _detectable(error: float, degrees: float, significance: float) -> float:
