@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from thaw.config.models import Strict
+from thaw.config.numbers import Count, Int
 from thaw.config.schema import Split
 
 SNAPSHOT = r"^(first|best|last|epoch-[1-9][0-9]*)$"
@@ -32,8 +33,8 @@ class ResetSpec(Strict):
 
     reset: Layers
     to: Goal = "draw"
-    seed: int | None = None  # of a draw; another than the run's own, or these are its first values
-    draw: Annotated[int, Field(ge=0)] = 0
+    seed: Int | None = None  # of a draw; another than the run's own, or these are its first values
+    draw: Count = 0
     buffers: bool = True  # statistics of norms too
 
     @model_validator(mode="after")

@@ -75,10 +75,10 @@ class CorpusSpec(Strict):
 class PartSpec(Strict):
     """A share of a training split. Shares of one seed are nested: the smaller ones lie in the larger ones."""
 
-    share: Annotated[float, Field(gt=0, lt=1)]  # of the utterances
+    share: Annotated[Float, Field(gt=0, lt=1)]  # of the utterances
     by: Literal["utterance", "speaker"] = "utterance"  # speaker: whole speakers, as many as fit into the share
     rest: bool = False  # what that share leaves
-    seed: int = 1
+    seed: Int = 1
 
 
 # --- training -------------------------------------------------------------------------------------
