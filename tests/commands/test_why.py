@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,32 @@ def test_what_is_there_and_what_is_missing(
 def test_a_failing_dry_run_shows_its_last_lines(here: Path) -> None:
     with pytest.raises(UserError, match="snakemake -n failed"):
         why.dry_run([here], "results/nothing")
+
+
+def test_the_target_may_stand_after_the_configs() -> None:
+    one, two, name = Path("a.yaml"), Path("b.yaml"), "table2"
+    assert why.told_apart([one, two], name) == ([one, two], name)
+    assert why.told_apart([one, two, Path(name)], None) == ([one, two], name)
+    with pytest.raises(UserError, match="name what to look at"):
+        why.told_apart([one], None)
+
+
+@pytest.mark.parametrize("target", ["/", "/etc/passwd", "./x/y", "src/thaw/cli.py", "../results/x"])
+def test_a_file_elsewhere_is_nothing_that_thaw_makes(target: str) -> None:
+    with pytest.raises(UserError, match="is nothing that thaw makes; its files lie under results/"):
+        why.find(NOW, target)
+
+
+def test_a_failed_dry_run_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(said: str) -> None:
+        done = subprocess.CompletedProcess([], 1, "", said)
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+
+    failing(
+        "Building DAG of jobs...\nMissingRuleException in file x, line 3:\nNo rule to produce results/a/b (if ...)\n"
+    )
+    with pytest.raises(UserError, match="results/a/b: no rule of this config makes this file"):
+        why.dry_run([Path("c.yaml")], "results/a/b")
+    failing("a\nError: Directory cannot be locked.\n\n")
+    with pytest.raises(UserError, match=r"snakemake -n failed: Error: Directory cannot be locked\.$"):
+        why.dry_run([Path("c.yaml")], "results/a/b")

@@ -326,7 +326,7 @@ def test_a_shard_that_went_missing_is_named(tmp_path: Path) -> None:
 
 def test_another_programs_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "nemo.jsonl").write_text('{"audio_filepath": "a.wav", "duration": 1.0, "text": "a"}\n')
-    with pytest.raises(UserError, match=r"nemo\.jsonl: a row is not one of thaw's manifests"):
+    with pytest.raises(UserError, match=r"nemo\.jsonl: None is no row of thaw's manifests"):
         read_manifest(tmp_path / "nemo.jsonl")
 
 

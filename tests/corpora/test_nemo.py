@@ -81,7 +81,7 @@ def test_splits_in_the_rows_and_rejects(tmp_path: Path) -> None:
             {"audio_filepath": "a.wav", "text": "x", "offset": 1.5},
             r"row 1 is a part of a longer recording \(offset 1.5\)",
         ),
-        (["a.wav"], "row 1 is no JSON object"),
+        (["a.wav"], ":1: not a JSON object, but list"),
     ],
 )
 def test_what_a_user_can_mend(row: Any, said: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.audio.listing import Clip, read_listing
-from thaw.audio.wav import SAMPLE_RATE, Pcm, check_shard, clip_digest, read_pcm
+from thaw.audio.wav import SAMPLE_RATE, Pcm, check_shard, clip_digest, is_shard, not_ours, read_pcm
 from thaw.canonical import canonical_json
 from thaw.config.models import ModelSpec
 from thaw.config.schema import SPLITS, TextSpec
@@ -59,6 +59,8 @@ class Utterance:
         """
         pcm = read_pcm(self.wav, self.offset_samples, self.samples)
         if clip_digest(pcm) != self.digest:
+            if not is_shard(self.wav):
+                raise UserError(not_ours(self.wav))
             raise UserError(
                 f"{self.wav}: damaged: the samples of {self.id!r} (from {self.offset_samples}) are not those that the "
                 "manifest was made from; delete this file and run the `audio` rule of its corpus again"
@@ -82,8 +84,17 @@ def read_manifest(path: Path) -> list[Utterance]:
     return [_utterance(row, path) for row in read_jsonl(path)]
 
 
+TEXTS = ("id", "audio_filepath", "lang", "speaker", "text", "text_raw", "digest")
+
+
 def _utterance(row: Row, path: Path) -> Utterance:
     try:
+        if wrong := [key for key in TEXTS if not isinstance(row[key], str)]:
+            raise TypeError(f"{', '.join(wrong)}: no text")
+        if type(row["offset_samples"]) is not int or row["offset_samples"] < 0:
+            raise TypeError("offset_samples: no number from 0")
+        if type(row["samples"]) is not int or row["samples"] < 1:
+            raise TypeError("samples: no number from 1")
         if row["sampling_rate"] != SAMPLE_RATE:
             raise UserError(f"{path}: {row['id']!r} has {row['sampling_rate']} Hz; thaw's manifests have {SAMPLE_RATE}")
         return Utterance(
@@ -98,7 +109,9 @@ def _utterance(row: Row, path: Path) -> Utterance:
             digest=row["digest"],
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: a row is not one of thaw's manifests ({error}); run the `manifest` rule") from error
+        raise UserError(
+            f"{path}: {row.get('id')!r} is no row of thaw's manifests ({error}); run the `manifest` rule again"
+        ) from error
 
 
 # --- making -----------------------------------------------------------------------------------------------------------

@@ -36,8 +36,6 @@ def rows(source: ManifestSource) -> Iterator[Listed | Reject]:
 def _read_manifest(path: Path, split: Split | None) -> Iterator[Listed | Reject]:
     for number, row in enumerate(read_jsonl(path), start=1):
         at = f"{path.name}:{number}"
-        if not isinstance(row, dict):
-            raise UserError(f"{path}: row {number} is no JSON object; give a NeMo manifest")
         if row.get("offset"):
             raise UserError(
                 f"{path}: row {number} is a part of a longer recording (offset {row['offset']}), which is not "
