@@ -14,12 +14,12 @@ from typing import Any
 from thaw.canonical import canonical_json
 from thaw.config.schema import ScoringSpec
 from thaw.exhibits.spec import ExhibitSpec, drawable
+from thaw.exhibits.together import exhibits, together
 from thaw.files import write_json, write_jsonl
 from thaw.randomness import rng
 from thaw.report.page import ReportExhibit, ReportSpec
-from thaw.scoring.counts import UtteranceCounts, count_rows, score
-from thaw.studies import exhibits
-from thaw.studies.all import together
+from thaw.scoring.counts import UtteranceCounts, count_rows
+from thaw.scoring.scores import score
 
 ROOT = Path(__file__).parents[2]
 TREATMENTS = {
@@ -134,8 +134,8 @@ class Fakes:
         setup |= {"scratch": not moved, "new_output": moved, "frozen_first": treatment != "frozen-3-5"}
         name = f"{target}-{setup['model']}-{treatment}-s{seed}"
         folder = self.folder / "runs" / f"{name}-ab12cd34ef"
-        write_jsonl(folder / "metrics.jsonl", self._metrics(name, QUALITY.get(treatment, 0.3)))
-        write_json(folder / "run.json", run_record(name, treatment, self.epochs))
+        write_jsonl(folder / "metrics.jsonl", self._metrics(name, QUALITY.get(treatment, 0.3)), sealed=False)
+        write_json(folder / "run.json", run_record(name, treatment, self.epochs), sealed=False)
         decodes = [self._decode(name, decoder, label_, treatment) for decoder, label_ in DECODERS.items()]
         return {
             "id": folder.name,
@@ -164,16 +164,16 @@ class Fakes:
         rows = hypotheses(name + decoder, quality, self.utterances)
         counts = count_rows(rows)
         row = self.write_decode(f"{name}-{decoder}", decoder, label, counts)
-        write_jsonl(Path(row["hypotheses"]), rows)
+        write_jsonl(Path(row["hypotheses"]), rows, sealed=False)
         record = {"decoder": {"kind": decoder, "beam": 50}, "alpha": 1.2, "beta": 0.5, "cost": {"seconds": 3.2}}
-        write_json(Path(row["record"]), record)
+        write_json(Path(row["record"]), record, sealed=False)
         return row
 
     def write_decode(self, name: str, decoder: str, label: str, counts: list[UtteranceCounts]) -> dict[str, Any]:
         """Write scores and counts of one decode; its row."""
         folder = self.folder / "decodes" / f"{name}-12ab34cd56"
-        write_json(folder / "scores.json", score(counts, ScoringSpec(bootstrap=200)))
-        write_jsonl(folder / "counts.jsonl", [row.row() for row in counts])
+        write_json(folder / "scores.json", score(counts, ScoringSpec(bootstrap=200)), sealed=False)
+        write_jsonl(folder / "counts.jsonl", [row.row() for row in counts], sealed=False)
         files = {"scores": "scores.json", "counts": "counts.jsonl", "record": "decode.json"}
         files |= {"hypotheses": "hypotheses.jsonl"}
         paths = {key: str(folder / file) for key, file in files.items()}
@@ -195,7 +195,7 @@ class Fakes:
             }
             for split, n in (("train", 1320), ("dev", 80), ("test", 160))
         }
-        write_json(path, counts)
+        write_json(path, counts, sealed=False)
         alphabet = " abcdefghijklmnopqrstuvwxyzäöü'"
         licence = {"licence": "CC0 <public domain>", "citation": "Made & up, 2021", "source": "synthetic"}
         return {"name": name, "label": label, "counts": str(path), "alphabet": alphabet, **licence}
@@ -239,7 +239,11 @@ def counts_of(errors: dict[str, tuple[int, int]], reference: int = 10) -> list[U
     from thaw.scoring.edits import Edits
 
     return [
-        UtteranceCounts(f"clip-{speaker}", speaker, Edits(sub=word, ref=reference), Edits(sub=char, ref=5 * reference))
+        UtteranceCounts(
+            f"clip-{speaker}",
+            speaker,
+            {"word": Edits(sub=word, ref=reference), "char": Edits(sub=char, ref=5 * reference)},
+        )
         for speaker, (word, char) in sorted(errors.items())
     ]
 

@@ -30,7 +30,8 @@ def plan(mine: dict[str, Any], over: dict[str, Any] = ON_BOTH) -> Plan:
 def test_each_fold_is_trained(mine: dict[str, Any]) -> None:
     now = plan(mine)
     assert made(BASE) <= made(now)  # what has no folds stays
-    assert now.study("freezing").spec.targets == ("german", "mine-fold-1", "mine-fold-2", "mine-fold-3")
+    targets = dict.fromkeys(run.manifest.corpus.name for run in now.study("freezing").runs)
+    assert list(targets) == ["german", "mine-fold-1", "mine-fold-2", "mine-fold-3"]
     corpora = {run.manifest.corpus.name: run.manifest.corpus for run in now.study("freezing").runs}
     assert {(whole_name(name, one.spec), fold_of(one.spec)) for name, one in corpora.items()} == {
         ("german", 0),

@@ -34,6 +34,7 @@ rule lm:
     message:
         "language model {wildcards.id}"
     shell:
-        "thaw lm --lm {params.lm:q} --text {params.text:q} --content={params.content} --train {input.train}"
-        " --exclude {input.dev} {input.test}"
-        " --binary {output.binary} --lexicon {output.lexicon} --record {output.record} 2>&1 | tee {log}"
+        "exec thaw --log {log:q} lm --lm {params.lm:q} --text {params.text:q} --content={params.content:q}"
+        " --train {input.train:q}"
+        " --exclude {input.dev:q} {input.test:q}"
+        " --binary {output.binary:q} --lexicon {output.lexicon:q} --record {output.record:q}"

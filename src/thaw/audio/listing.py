@@ -61,7 +61,7 @@ def _clip(row: dict[str, object], listing: Path, number: int) -> Clip:
     )
 
 
-def clip_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """16 hexadecimal digits of BLAKE2b of a clip's file; empty where it cannot be read."""
     try:
         with path.open("rb") as file:

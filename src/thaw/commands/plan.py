@@ -248,17 +248,18 @@ def steps_on_noise(
     import numpy as np
     import torch
 
-    from thaw.config.schema import FrozenSpec, RecipeSpec
+    from thaw.config.schema import RecipeSpec
     from thaw.frontends import features
     from thaw.models import Noise, build
+    from thaw.surgery.operations import Freeze, Reset
     from thaw.surgery.surgery import prepare
     from thaw.training.ctc import ctc_loss
     from thaw.training.optim import optimizer_for
 
     spec, batch, classes = setting.model, setting.batch_size, 32
-    freeze = [] if frozen == "none" else frozen.split(",")
+    freeze = () if frozen == "none" else tuple(frozen.split(","))
     model = build(spec, classes)
-    surgery = prepare(model, None, (), freeze, FrozenSpec(), seed=1)
+    surgery = prepare(model, [Reset(tuple(model.layers)), Freeze(freeze)])
     model.to(device)
     recipe = RecipeSpec(epochs=1, optimizer=setting.optimizer, dropout=0.4 if setting.dropout else 0.0)
     optimizer = optimizer_for(recipe, surgery.trainable())

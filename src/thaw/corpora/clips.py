@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thaw.audio.listing import clip_digest
+from thaw.audio.listing import file_digest
 from thaw.corpora.listing import Listed, Listing, shown
 from thaw.errors import UserError
 from thaw.files import read_jsonl, write_jsonl
@@ -62,7 +62,7 @@ def _stamp(path: Path, before: Stamp | None) -> Stamp:
     size, modified, changed = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
     if before is not None and (before.size, before.modified, before.changed) == (size, modified, changed):
         return before
-    return Stamp(size, modified, changed, clip_digest(path))
+    return Stamp(size, modified, changed, file_digest(path))
 
 
 def _read_stamps(path: Path) -> dict[str, Stamp]:

@@ -6,18 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from thaw.config.schema import Config, CorpusSpec, StudySpec
+from thaw.config.schema import CorpusSpec
 from thaw.config.sources import OwnSource
 from thaw.errors import UserError
 
+if TYPE_CHECKING:
+    from thaw.config.config import Config
+
 
 def expanded(config: Config) -> Config:
-    """The config with every corpus that has folds, and every target that is one, replaced by its folds.
-
-    Raises UserError where a fold's name is another corpus's, and where a study's source has folds: it is trained once.
-    """
+    """The config with its folds in the place of every corpus that has some. UserError where one's name is taken."""
     names = {name: folded(name, spec) for name, spec in config.corpora.items() if _folds(spec)}
     if not names:
         return config
@@ -26,8 +26,7 @@ def expanded(config: Config) -> Config:
             raise UserError(f"config: corpora.{taken[0]}: a fold of {name!r} has that name; call it otherwise")
     corpora = {name: spec for name, spec in config.corpora.items() if name not in names}
     corpora |= {fold: spec for folds in names.values() for fold, spec in folds.items()}
-    studies = {name: _study(name, spec, names) for name, spec in config.studies.items()}
-    return config.model_copy(update={"corpora": corpora, "studies": studies})
+    return config.model_copy(update={"corpora": corpora})
 
 
 def folded(name: str, spec: CorpusSpec) -> dict[str, CorpusSpec]:
@@ -38,6 +37,11 @@ def folded(name: str, spec: CorpusSpec) -> dict[str, CorpusSpec]:
         f"{name}-fold-{fold}": spec.model_copy(update={"source": spec.source.model_copy(update={"fold": fold})})
         for fold in range(1, _folds(spec) + 1)
     }
+
+
+def folds_of(name: str, config: Config) -> list[str]:
+    """The corpora that stand for one of the config as it was written: its folds, or itself."""
+    return [corpus for corpus, spec in config.corpora.items() if whole_name(corpus, spec) == name]
 
 
 def fold_of(spec: CorpusSpec) -> int:
@@ -54,14 +58,3 @@ def whole_name(name: str, spec: CorpusSpec) -> str:
 def _folds(spec: CorpusSpec) -> int:
     whole = isinstance(spec.source, OwnSource) and not spec.source.fold
     return spec.source.folds if whole and isinstance(spec.source, OwnSource) else 0
-
-
-def _study(name: str, spec: StudySpec, folds: Mapping[str, Mapping[str, CorpusSpec]]) -> StudySpec:
-    if spec.source.corpus in folds:
-        raise UserError(
-            f"config: studies.{name}.source.corpus: {spec.source.corpus!r} has folds, and a source is trained once; "
-            "name a corpus without (the same file may be in two)"
-        )
-    targets = tuple(fold for target in spec.targets for fold in folds.get(target, {target: None}))
-    recipes = {fold: one for target, one in spec.target_recipes.items() for fold in folds.get(target, {target: None})}
-    return spec.model_copy(update={"targets": targets, "target_recipes": recipes})
