@@ -416,3 +416,17 @@ def test_a_manifest_that_cannot_be_hashed_is_one_line(tmp_path: Path, text: str)
     for read in (manifest_sha256, read_manifest):
         with pytest.raises(UserError, match=r"train\.jsonl: "):
             read(path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("samples", None), ("offset", -1), ("digest", 5), ("id", None)])
+def test_an_index_edited_by_hand_is_one_line(corpus: Corpus, key: str, value: Any) -> None:
+    corpus.fill()
+    corpus.index[0][key] = value
+    with pytest.raises(UserError, match=r"0\.jsonl: a row is not of an index"):
+        corpus.build()
+
+
+def test_rejects_edited_by_hand_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "0.tsv").write_text("id\tsplit\n" + "a\tb\n")
+    with pytest.raises(UserError, match=r"0\.tsv:2: not a row of a rejects table"):
+        read_rejects(tmp_path / "0.tsv")

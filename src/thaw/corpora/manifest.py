@@ -193,12 +193,22 @@ def _read_shards(shards: Sequence[Shard]) -> dict[str, _Place]:
     for shard in shards:
         end = 0
         for row in read_jsonl(shard.index):
-            if row["id"] in places:
-                raise UserError(f"{shard.index}: {row['id']!r} is in {places[row['id']].wav} too; give each shard once")
-            places[row["id"]] = _Place(shard.wav, row["offset"], row["samples"], row["digest"])
-            end = max(end, row["offset"] + row["samples"])
+            name, place = _indexed(row, shard)
+            if name in places:
+                raise UserError(f"{shard.index}: {name!r} is in {places[name].wav} too; give each shard once")
+            places[name] = place
+            end = max(end, place.offset + place.samples)
         check_shard(shard.wav, end)
     return places
+
+
+def _indexed(row: Row, shard: Shard) -> tuple[str, _Place]:
+    try:
+        place = _Place(shard.wav, _count(row, "offset", 0), _count(row, "samples", 1), _text(row, "digest"))
+        return _text(row, "id"), place
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"{shard.index}: a row is not of an index of audio ({error}); run the `audio` rule again"
+        raise UserError(message) from error
 
 
 def _check_origin(utterances: Path, listing: list[Clip], audio: dict[str, _Place], rejects: list[Reject]) -> None:
