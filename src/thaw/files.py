@@ -277,8 +277,11 @@ def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
 
 
 def read_rejects(path: Path) -> list[Reject]:
-    """Read a rejects table written by `write_rejects`."""
-    try:
-        return [Reject(*line.split("\t")) for line in read_text(path).splitlines()[1:]]
-    except TypeError as error:
-        raise UserError(f"{path}: not a table of rejects ({error}); run the rule that made it again") from error
+    """Read a rejects table written by `write_rejects`; UserError names a line that is none of it."""
+    rejects = []
+    for number, line in enumerate(read_text(path).splitlines()[1:], start=2):
+        cells = line.split("\t")
+        if len(cells) != len(REJECT_COLUMNS):
+            raise UserError(f"{path}:{number}: not a row of a rejects table; delete it and run the same command again")
+        rejects.append(Reject(*cells))
+    return rejects

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,11 @@ def _read_manifest(path: Path, split: Split | None) -> Iterator[Listed | Reject]
                 f"{path}: row {number} is a part of a longer recording (offset {row['offset']}), which is not "
                 "supported; cut the audio into one file per utterance"
             )
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # JSON may hold it, no text can
+            yield Reject(at, split or "train", "fetch", "malformed row", "half of a surrogate pair")
+            continue
         yield _row(row, path, split, at)
 
 
