@@ -104,7 +104,6 @@ class Fakes:
             "config": "mini",
             "scale": "mini",
             "speech": "synthesised",
-            "scoring": {"bootstrap": 200},
             "baseline": "scratch",
             "reference": "frozen-0" if self.kind == "freezing" else "finetuned",
             "runs": self.runs,
@@ -173,7 +172,7 @@ class Fakes:
     def write_decode(self, name: str, decoder: str, label: str, counts: list[UtteranceCounts]) -> dict[str, Any]:
         """Write scores and counts of one decode; its row."""
         folder = self.folder / "decodes" / f"{name}-12ab34cd56"
-        write_json(folder / "scores.json", score(counts, ScoringSpec(bootstrap=200)))
+        write_json(folder / "scores.json", score(counts, ScoringSpec()))
         write_jsonl(folder / "counts.jsonl", [row.row() for row in counts])
         files = {"scores": "scores.json", "counts": "counts.jsonl", "record": "decode.json"}
         files |= {"hypotheses": "hypotheses.jsonl"}

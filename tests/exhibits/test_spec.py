@@ -41,9 +41,9 @@ def test_an_exhibit_depends_on_what_it_shows(fakes: Fakes) -> None:
 
 
 def test_settings_reach_only_those_who_need_them(fakes: Fakes) -> None:
-    assert fakes.spec("figure2", scoring={"bootstrap": 999}) == fakes.spec("figure2")
+    assert fakes.spec("figure2", scoring={"level": 0.9}) == fakes.spec("figure2")
     assert fakes.spec("figure2", baseline="frozen-1") == fakes.spec("figure2")
-    assert fakes.spec("table2", scoring={"bootstrap": 999}) != fakes.spec("table2")
+    assert fakes.spec("table2", scoring={"level": 0.9}) != fakes.spec("table2")
 
 
 def test_drawable_exhibits_follow_the_number_of_targets(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ CAVEAT = " Intervals over utterances are for other sentences of the same speaker
 )
 def test_words_follow_what_was_resampled(units: Pairs, interval: str, test: str, bars: str) -> None:
     caveat = CAVEAT if "utterances" in interval else ""
-    assert interval_note(ScoringSpec(), units) == f"[95 %]: bootstrap interval {interval}, 1000 resamples.{caveat}"
+    assert interval_note(ScoringSpec(), units) == f"[95 %]: interval {interval}.{caveat}"
     assert paired_over(units) == test
     assert bars_over(units) == bars
 

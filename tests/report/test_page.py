@@ -108,7 +108,7 @@ def test_page_shows_what_is_behind_a_run(study: tuple[Fakes, ReportSpec, str]) -
         "Made & up, 2021",
         "2.11.0",
         f"This page: thaw {__version__}.",
-        "In brackets: bootstrap intervals over 5 speakers.",
+        "In brackets: intervals over 5 speakers.",
         "2: layer_6 2",  # tensors trained
     ):
         assert words in text, words

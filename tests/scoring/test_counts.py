@@ -17,7 +17,7 @@ from thaw.files import read_json, read_jsonl, write_jsonl
 from thaw.scoring.counts import UtteranceCounts, count_rows
 from thaw.scoring.scores import score
 
-SPEC = ScoringSpec(bootstrap=200)
+SPEC = ScoringSpec()
 
 
 def row(id_: str, speaker: str, reference: str, hypothesis: str) -> dict[str, str]:
@@ -85,7 +85,7 @@ def test_verb_writes_the_same_bytes_twice(tmp_path: Path) -> None:
     for name in ("one", "two"):
         scores, counts = tmp_path / f"{name}.json", tmp_path / f"{name}.jsonl"
         options = ["--hypotheses", tmp_path / "h.jsonl", "--scores", scores, "--counts", counts]
-        verb.run(parser.parse_args([*map(str, options), "--scoring", '{"bootstrap":200}']))
+        verb.run(parser.parse_args([*map(str, options), "--scoring", '{"level":0.9}']))
         written.append((scores.read_bytes(), counts.read_bytes()))
     assert written[0] == written[1]
     assert [r["id"] for r in read_jsonl(tmp_path / "one.jsonl")] == ["a", "b", "c"]

@@ -223,11 +223,9 @@ DecoderSpec = Annotated[GreedySpec | BeamSpec, Field(discriminator="kind")]
 
 
 class ScoringSpec(Strict):
-    """Intervals and tests: bootstrap over speakers."""
+    """Intervals: how sure they are."""
 
-    bootstrap: Annotated[int, Field(ge=100)] = 1000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    seed: int = 1
 
 
 # --- studies --------------------------------------------------------------------------------------

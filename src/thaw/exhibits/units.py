@@ -33,7 +33,7 @@ def interval_note(scoring: ScoringSpec, units: Pairs) -> str:
     over = _over(units, "test ")
     if not over:
         return f"No intervals: {_reasons(units, 'none')}."
-    text = f"[{level_text(scoring.level)}]: bootstrap interval {over}, {scoring.bootstrap} resamples."
+    text = f"[{level_text(scoring.level)}]: interval {over}."
     if any(kind == "none" for kind, _ in units.values()):
         text += f" Without one: {_reasons(units, 'none')}."
     if any(kind == "utterance" for kind, _ in units.values()):
