@@ -13,13 +13,15 @@ from typing import Any
 
 from thaw.canonical import canonical_json
 from thaw.config.schema import ScoringSpec
-from thaw.exhibits.spec import ExhibitSpec, drawable
+from thaw.exhibits.spec import EXHIBIT_VERSION, ExhibitSpec, drawable
+from thaw.exhibits.together import together
+from thaw.exhibits.write import exhibits_of, write_exhibit
 from thaw.files import write_json, write_jsonl
 from thaw.randomness import rng
 from thaw.report.page import ReportExhibit, ReportSpec
-from thaw.scoring.counts import UtteranceCounts, count_rows, score
-from thaw.studies import exhibits
-from thaw.studies.all import together
+from thaw.scoring.counts import UtteranceCounts, count_rows
+from thaw.scoring.edits import Edits
+from thaw.scoring.scores import score
 
 ROOT = Path(__file__).parents[2]
 TREATMENTS = {
@@ -88,11 +90,11 @@ class Fakes:
 
     def spec(self, name: str, **changes: Any) -> ExhibitSpec:
         """The spec of one exhibit, cut down to its runs and needs as the plan does it."""
-        exhibit = exhibits(self.kind)[name]
+        exhibit = exhibits_of(self.kind)[name]
         whole = self.whole(name, **changes)
         files = {file: str(ROOT / "config/published" / file) for file in exhibit.published}
-        more = {"runs": exhibit.runs(whole), "published": changes.get("published", files)}
-        return whole.model_copy(update=more).trimmed(exhibit.needs)
+        found = drawable({name: exhibit}, whole).get(name, whole.model_copy(update={"runs": ()}))
+        return found.model_copy(update={"published": changes.get("published", files)}).trimmed(exhibit.needs)
 
     def whole(self, name: str = "", **changes: Any) -> ExhibitSpec:
         """The spec of the whole study."""
@@ -100,6 +102,7 @@ class Fakes:
             "study": self.kind,
             "kind": self.kind,
             "name": name,
+            "version": EXHIBIT_VERSION,
             "config": "mini",
             "scale": "mini",
             "speech": "synthesised",
@@ -115,6 +118,7 @@ class Fakes:
     def report(self, exhibits_made: list[dict[str, Any]], **changes: Any) -> ReportSpec:
         """The spec of a report page on everything."""
         fields: dict[str, Any] = {
+            "version": EXHIBIT_VERSION,
             "config": "mini",
             "scale": "mini",
             "speech": "synthesised",
@@ -143,6 +147,7 @@ class Fakes:
             "target": target,
             "target_label": target_label,
             "seed": seed,
+            "recipe": f"{self.kind}-{treatment}",
             **setup,
             "record": str(folder / "run.json"),
             "metrics": str(folder / "metrics.jsonl"),
@@ -236,25 +241,27 @@ def run_record(name: str, treatment: str, epochs: int) -> dict[str, Any]:
 
 def counts_of(errors: dict[str, tuple[int, int]], reference: int = 10) -> list[UtteranceCounts]:
     """Counts from {speaker: (word errors, character errors)}: one utterance each, all errors substitutions."""
-    from thaw.scoring.edits import Edits
-
     return [
-        UtteranceCounts(f"clip-{speaker}", speaker, Edits(sub=word, ref=reference), Edits(sub=char, ref=5 * reference))
+        UtteranceCounts(
+            f"clip-{speaker}",
+            speaker,
+            {"word": Edits(sub=word, ref=reference), "char": Edits(sub=char, ref=5 * reference)},
+        )
         for speaker, (word, char) in sorted(errors.items())
     ]
 
 
 def draw_everything(fakes: Fakes, folder: Path, **changes: Any) -> list[dict[str, Any]]:
     """Draw all exhibits of a fake study into `folder`; their rows for a report."""
-    names = drawable(exhibits(fakes.kind), fakes.whole(**changes))
+    names = drawable(exhibits_of(fakes.kind), fakes.whole(**changes))
     return draw_specs([fakes.spec(name, **changes) for name in names], folder)
 
 
 def draw_together(studies: Sequence[Fakes], folder: Path, **changes: Any) -> list[dict[str, Any]]:
     """The same of the exhibits over all studies."""
     whole = together([study.whole(**changes) for study in studies])
-    found = drawable(exhibits(whole.kind), whole)
-    return draw_specs([spec.trimmed(exhibits(whole.kind)[name].needs) for name, spec in found.items()], folder)
+    found = drawable(exhibits_of(whole.kind), whole)
+    return draw_specs([spec.trimmed(exhibits_of(whole.kind)[name].needs) for name, spec in found.items()], folder)
 
 
 def report_rows(made: list[dict[str, Any]]) -> tuple[ReportExhibit, ...]:
@@ -264,11 +271,9 @@ def report_rows(made: list[dict[str, Any]]) -> tuple[ReportExhibit, ...]:
 
 def draw_specs(specs: Sequence[ExhibitSpec], folder: Path) -> list[dict[str, Any]]:
     """Draw each spec into `folder`; rows for a report."""
-    from thaw.exhibits.write import write_exhibit
-
     made = []
     for spec in specs:
-        exhibit = exhibits(spec.kind)[spec.name]
+        exhibit = exhibits_of(spec.kind)[spec.name]
         files = [folder / f"{spec.name}.{suffix}" for suffix in exhibit.suffixes]
         write_exhibit(spec, files)
         row = {"study": spec.study, "name": spec.name, "title": exhibit.title, "files": [str(file) for file in files]}

@@ -7,17 +7,27 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from thaw.canonical import canonical_json, digest
 from thaw.config.load import semantic
 from thaw.config.schema import SyntheticSource
 from thaw.corpora.credits import credit
-from thaw.exhibits.spec import CorpusRow, DecodeRow, Exhibit, ExhibitSpec, RunRow, Speech, drawable
+from thaw.exhibits.spec import (
+    EXHIBIT_VERSION,
+    CorpusRow,
+    DecodeRow,
+    Exhibit,
+    ExhibitSpec,
+    RunRow,
+    Speech,
+    drawable,
+)
+from thaw.exhibits.together import together
+from thaw.exhibits.write import exhibits_of
 from thaw.planning import layout
 from thaw.planning.plan import Decode, Manifest, Plan, Run, Study
 from thaw.report.page import ReportExhibit, ReportSpec
-from thaw.studies import exhibits as exhibits_of
-from thaw.studies.all import together
 
 PUBLISHED = "config/published"
 
@@ -73,6 +83,7 @@ def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
         study=study.name,
         kind=study.spec.kind,
         name="",
+        version=EXHIBIT_VERSION,
         config=plan.config.name,
         scale=plan.config.scale,
         speech="mixed",  # each exhibit says it of the targets that it shows
@@ -125,6 +136,7 @@ def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]], source: str = "")
         target=corpus.name,
         target_label=corpus.spec.label,
         seed=run.seed,
+        recipe=digest(unseeded(run)),
         model=run.model,
         source_label=source,
         scratch=run.start is None,
@@ -140,11 +152,17 @@ def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]], source: str = "")
     )
 
 
+def unseeded(run: Run) -> dict[str, Any]:
+    """All that decides a run's outcome but for random seeds: its own, and those of the runs it starts from."""
+    recipe = {**json.loads(run.recipe_json), "seed": 0}
+    return recipe | ({"start": digest(unseeded(run.start))} if isinstance(run.start, Run) else {})
+
+
 def alike(run: Run) -> str:
-    """A hash of all that decides a run's outcome, but for its learning rate and its random seed."""
-    recipe = json.loads(run.recipe_json)
+    """A hash of the same, but for the learning rate, too."""
+    recipe = unseeded(run)
     how = {key: value for key, value in recipe["recipe"].items() if not key.endswith("learning_rate")}
-    return digest({**recipe, "recipe": how, "seed": 0})
+    return digest(recipe | {"recipe": how})
 
 
 def decode_row(decode: Decode) -> DecodeRow:
@@ -188,12 +206,14 @@ def report_spec(plan: Plan) -> ReportSpec:
     corpora = [run.manifest.corpus for run, _ in targets.values()]
     filtered = Counter(manifest.corpus.name for manifest in plan.manifests.values())
     return ReportSpec(
+        version=EXHIBIT_VERSION,
         config=plan.config.name,
         scale=plan.config.scale,
         speech=speech(isinstance(corpus.spec.source, SyntheticSource) for corpus in corpora),
         credits={
             study.name: importlib.import_module(f"thaw.studies.{study.spec.kind}").CREDIT for study in plan.studies
         },
+        members={study.name: tuple(run.id for run in (*study.sources, *study.runs)) for study in plan.studies},
         exhibits=rows,
         runs=tuple(run_row(run, decodes, source) for run, source in targets.values()),
         sources=tuple(run_row(run, decodes) for run in sources.values()),

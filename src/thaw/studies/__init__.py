@@ -1,7 +1,4 @@
-"""The five studies: one module each, which says what tables and figures the study has. Nothing here trains anything.
-
-`thaw.studies.all` is none of them: it has the exhibits that are drawn from the runs of every study together.
-"""
+"""The five studies: one module each, which says what tables and figures the study has. Nothing here trains anything."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ import importlib
 from thaw.errors import UserError
 from thaw.exhibits.spec import Exhibit
 
-TOGETHER = "all"
-KINDS = ("freezing", "crosslingual", TOGETHER)
+KINDS = ("freezing", "crosslingual")
 
 
 def exhibits(kind: str) -> dict[str, Exhibit]:
