@@ -54,7 +54,7 @@ rule score:
     conda:
         "../../envs/tools.yaml"
     params:
-        scoring=PLAN.config.scoring.model_dump_json(),
+        scoring=canonical_json(semantic(PLAN.config.scoring)),
         version=SCORE_VERSION,
     message:
         "score {wildcards.id}"
