@@ -14,8 +14,8 @@ from typing import Any
 from thaw.canonical import canonical_json
 from thaw.config.schema import ScoringSpec
 from thaw.exhibits.spec import EXHIBIT_VERSION, ExhibitSpec, drawable
-from thaw.exhibits.together import together
-from thaw.exhibits.write import exhibits_of, write_exhibit
+from thaw.exhibits.together import exhibits, together
+from thaw.exhibits.write import write_exhibit
 from thaw.files import write_json, write_jsonl
 from thaw.randomness import rng
 from thaw.report.page import ReportExhibit, ReportSpec
@@ -90,7 +90,7 @@ class Fakes:
 
     def spec(self, name: str, **changes: Any) -> ExhibitSpec:
         """The spec of one exhibit, cut down to its runs and needs as the plan does it."""
-        exhibit = exhibits_of(self.kind)[name]
+        exhibit = exhibits(self.kind)[name]
         whole = self.whole(name, **changes)
         files = {file: str(ROOT / "config/published" / file) for file in exhibit.published}
         found = drawable({name: exhibit}, whole).get(name, whole.model_copy(update={"runs": ()}))
@@ -138,8 +138,8 @@ class Fakes:
         setup |= {"scratch": not moved, "new_output": moved, "frozen_first": treatment != "frozen-3-5"}
         name = f"{target}-{setup['model']}-{treatment}-s{seed}"
         folder = self.folder / "runs" / f"{name}-ab12cd34ef"
-        write_jsonl(folder / "metrics.jsonl", self._metrics(name, QUALITY.get(treatment, 0.3)))
-        write_json(folder / "run.json", run_record(name, treatment, self.epochs))
+        write_jsonl(folder / "metrics.jsonl", self._metrics(name, QUALITY.get(treatment, 0.3)), sealed=False)
+        write_json(folder / "run.json", run_record(name, treatment, self.epochs), sealed=False)
         decodes = [self._decode(name, decoder, label_, treatment) for decoder, label_ in DECODERS.items()]
         return {
             "id": folder.name,
@@ -169,16 +169,16 @@ class Fakes:
         rows = hypotheses(name + decoder, quality, self.utterances)
         counts = count_rows(rows)
         row = self.write_decode(f"{name}-{decoder}", decoder, label, counts)
-        write_jsonl(Path(row["hypotheses"]), rows)
+        write_jsonl(Path(row["hypotheses"]), rows, sealed=False)
         record = {"decoder": {"kind": decoder, "beam": 50}, "alpha": 1.2, "beta": 0.5, "cost": {"seconds": 3.2}}
-        write_json(Path(row["record"]), record)
+        write_json(Path(row["record"]), record, sealed=False)
         return row
 
     def write_decode(self, name: str, decoder: str, label: str, counts: list[UtteranceCounts]) -> dict[str, Any]:
         """Write scores and counts of one decode; its row."""
         folder = self.folder / "decodes" / f"{name}-12ab34cd56"
-        write_json(folder / "scores.json", score(counts, ScoringSpec(bootstrap=200)))
-        write_jsonl(folder / "counts.jsonl", [row.row() for row in counts])
+        write_json(folder / "scores.json", score(counts, ScoringSpec(bootstrap=200)), sealed=False)
+        write_jsonl(folder / "counts.jsonl", [row.row() for row in counts], sealed=False)
         files = {"scores": "scores.json", "counts": "counts.jsonl", "record": "decode.json"}
         files |= {"hypotheses": "hypotheses.jsonl"}
         paths = {key: str(folder / file) for key, file in files.items()}
@@ -200,7 +200,7 @@ class Fakes:
             }
             for split, n in (("train", 1320), ("dev", 80), ("test", 160))
         }
-        write_json(path, counts)
+        write_json(path, counts, sealed=False)
         alphabet = " abcdefghijklmnopqrstuvwxyzäöü'"
         licence = {"licence": "CC0 <public domain>", "citation": "Made & up, 2021", "source": "synthetic"}
         return {"name": name, "label": label, "counts": str(path), "alphabet": alphabet, **licence}
@@ -253,15 +253,15 @@ def counts_of(errors: dict[str, tuple[int, int]], reference: int = 10) -> list[U
 
 def draw_everything(fakes: Fakes, folder: Path, **changes: Any) -> list[dict[str, Any]]:
     """Draw all exhibits of a fake study into `folder`; their rows for a report."""
-    names = drawable(exhibits_of(fakes.kind), fakes.whole(**changes))
+    names = drawable(exhibits(fakes.kind), fakes.whole(**changes))
     return draw_specs([fakes.spec(name, **changes) for name in names], folder)
 
 
 def draw_together(studies: Sequence[Fakes], folder: Path, **changes: Any) -> list[dict[str, Any]]:
     """The same of the exhibits over all studies."""
     whole = together([study.whole(**changes) for study in studies])
-    found = drawable(exhibits_of(whole.kind), whole)
-    return draw_specs([spec.trimmed(exhibits_of(whole.kind)[name].needs) for name, spec in found.items()], folder)
+    found = drawable(exhibits(whole.kind), whole)
+    return draw_specs([spec.trimmed(exhibits(whole.kind)[name].needs) for name, spec in found.items()], folder)
 
 
 def report_rows(made: list[dict[str, Any]]) -> tuple[ReportExhibit, ...]:
@@ -273,7 +273,7 @@ def draw_specs(specs: Sequence[ExhibitSpec], folder: Path) -> list[dict[str, Any
     """Draw each spec into `folder`; rows for a report."""
     made = []
     for spec in specs:
-        exhibit = exhibits_of(spec.kind)[spec.name]
+        exhibit = exhibits(spec.kind)[spec.name]
         files = [folder / f"{spec.name}.{suffix}" for suffix in exhibit.suffixes]
         write_exhibit(spec, files)
         row = {"study": spec.study, "name": spec.name, "title": exhibit.title, "files": [str(file) for file in files]}

@@ -16,7 +16,7 @@ from thaw.exhibits.curves import best_epoch, read_epochs
 from thaw.exhibits.published import read_rates
 from thaw.exhibits.spec import drawable
 from thaw.exhibits.style import TARGET_COLOURS
-from thaw.exhibits.write import exhibits_of
+from thaw.exhibits.together import exhibits
 from thaw.files import read_jsonl, write_jsonl
 from thaw.studies.crosslingual import RATES
 
@@ -176,7 +176,7 @@ def test_learning_rates_compare_runs_that_differ_in_nothing_else(study: Fakes) -
 
 
 def test_exhibits_without_anything_to_show_are_not_drawn(study: Fakes) -> None:
-    found = exhibits_of("crosslingual")
+    found = exhibits("crosslingual")
     assert set(drawable(found, study.whole())) == set(found)
     one_rate = [run for run in study.runs if run["target"] == "russian" and not run["treatment"].startswith("lr")]
     left = drawable(found, study.whole(runs=one_rate))

@@ -12,8 +12,7 @@ from tests.exhibits.test_tables import draw, grid_of, rows_of, texts
 from thaw.exhibits.depth import kinds, pair_label, share
 from thaw.exhibits.frame import grouped, read_frame
 from thaw.exhibits.spec import ExhibitSpec, drawable
-from thaw.exhibits.together import TOGETHER, together
-from thaw.exhibits.write import exhibits_of
+from thaw.exhibits.together import TOGETHER, exhibits, together
 
 BOTH = [("deepspeech", "German"), ("deepspeech", "Spanish"), ("quartznet", "Russian"), ("quartznet", "Spanish")]
 NAMES = [f"{model}, English → {target}" for model, target in BOTH]
@@ -29,7 +28,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Fakes, Fakes]:
 
 def spec_of(studies: tuple[Fakes, ...], name: str) -> ExhibitSpec:
     whole = together([study.whole() for study in studies])
-    return drawable(exhibits_of(TOGETHER), whole)[name].trimmed(("scores", "setup"))
+    return drawable(exhibits(TOGETHER), whole)[name].trimmed(("scores", "setup"))
 
 
 def test_each_pair_has_the_runs_that_show_what_freezing_does(studies: tuple[Fakes, Fakes]) -> None:
@@ -62,7 +61,7 @@ def test_one_name_for_two_recipes_on_the_same_languages_is_told_apart(tmp_path: 
     first, second = (Fakes(tmp_path / name, treatments, seeds=(seed,)) for name, seed in (("a", 1), ("b", 2)))
     other = [run | {"recipe": "longer" if run["treatment"] == "frozen-1" else run["recipe"]} for run in second.runs]
     studies = [first.whole(), second.whole(study="longer", runs=other)]
-    spec = drawable(exhibits_of(TOGETHER), together(studies))["table-depth"].trimmed(("scores", "setup"))
+    spec = drawable(exhibits(TOGETHER), together(studies))["table-depth"].trimmed(("scores", "setup"))
     drawn = draw(spec)
     rows = [r for r in rows_of(drawn) if (r["target"], r["decoder"], r["row"]) == ("german", "lm", "treatment")]
     # Two seeds of one recipe are one treatment, though two studies bring them; two recipes are two, of one seed each.
@@ -105,7 +104,7 @@ def test_a_run_of_two_studies_is_shown_once(studies: tuple[Fakes, Fakes]) -> Non
 
 
 def test_drawn_only_where_there_is_something_to_compare(studies: tuple[Fakes, Fakes], tmp_path: Path) -> None:
-    found = exhibits_of(TOGETHER)
+    found = exhibits(TOGETHER)
     assert set(drawable(found, together([studies[0].whole()]))) == set(found)
     one = [run for run in studies[0].runs if run["target"] == "german"]
     assert drawable(found, together([studies[0].whole(runs=one)])) == {}

@@ -13,7 +13,8 @@ from tests.exhibits.fakes import Fakes
 from thaw.commands import exhibit as command
 from thaw.errors import UserError
 from thaw.exhibits.spec import EXHIBIT_VERSION, ExhibitSpec, drawable, parse, scale_note
-from thaw.exhibits.write import exhibits_of, write_exhibit
+from thaw.exhibits.together import exhibits
+from thaw.exhibits.write import write_exhibit
 from thaw.studies import KINDS
 
 
@@ -29,7 +30,7 @@ def test_an_exhibit_depends_on_what_it_shows(fakes: Fakes) -> None:
     metrics = {run["metrics"] for run in fakes.runs}
     scores = {decode["scores"] for run in fakes.runs for decode in run["decodes"]}
     counts = {corpus["counts"] for corpus in fakes.corpora}
-    read = {name: set(fakes.spec(name).files()) for name in exhibits_of("freezing")}
+    read = {name: set(fakes.spec(name).files()) for name in exhibits("freezing")}
     assert metrics <= read["figure2"] | read["figure3"]
     assert read["figure2"] == {run["metrics"] for run in fakes.runs if run["target"] == "german"}
     assert not scores & read["figure2"]
@@ -50,7 +51,7 @@ def test_settings_reach_only_those_who_need_them(fakes: Fakes) -> None:
 
 
 def test_drawable_exhibits_follow_the_number_of_targets(tmp_path: Path) -> None:
-    found = exhibits_of("freezing")
+    found = exhibits("freezing")
     one, two, three = (
         set(drawable(found, Fakes(tmp_path, ("scratch",), targets={name: name for name in names}).whole()))
         for names in ("a", "ab", "abc")
@@ -79,8 +80,8 @@ def test_a_study_is_cheap_to_import(kind: str) -> None:
 
 
 def test_unknown_studies_are_refused() -> None:
-    with pytest.raises(UserError, match="no study of kind 'melting'; there are: freezing"):
-        exhibits_of("melting")
+    with pytest.raises(UserError, match="no study of kind 'melting'; allowed: crosslingual, freezing"):
+        exhibits("melting")
 
 
 def test_a_spec_of_another_version_is_refused(fakes: Fakes, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from thaw.config.schema import ScoringSpec
 from thaw.errors import UserError
 from thaw.exhibits.grid import Block, Column, Grid, Printed, latex, markdown, tex_escape
 from thaw.exhibits.spec import ExhibitSpec
-from thaw.exhibits.write import exhibits_of, write_exhibit
+from thaw.exhibits.together import exhibits
+from thaw.exhibits.write import write_exhibit
 from thaw.files import read_json, write_json
 from thaw.scoring.counts import UtteranceCounts
 from thaw.scoring.statistics import Estimate, Sample, difference, estimate, holm, seed_noise
@@ -26,7 +27,7 @@ EIGHT = "abcdefgh"  # speakers
 
 
 def draw(spec: ExhibitSpec) -> dict[str, bytes]:
-    return exhibits_of(spec.kind)[spec.name].draw(spec)
+    return exhibits(spec.kind)[spec.name].draw(spec)
 
 
 def rows_of(drawn: dict[str, bytes]) -> list[dict[str, str]]:

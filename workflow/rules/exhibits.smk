@@ -23,7 +23,7 @@ rule table:
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
-        "thaw exhibit --exhibit @/dev/stdin --out {output} <<< {params.exhibit:q} 2>&1 | tee {log}"
+        "exec thaw --log {log:q} exhibit --exhibit @/dev/stdin --out {output:q} <<< {params.exhibit:q}"
 
 
 rule figure:
@@ -46,7 +46,7 @@ rule figure:
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
-        "thaw exhibit --exhibit @/dev/stdin --out {output} <<< {params.exhibit:q} 2>&1 | tee {log}"
+        "exec thaw --log {log:q} exhibit --exhibit @/dev/stdin --out {output:q} <<< {params.exhibit:q}"
 
 
 use rule table as findings with:
@@ -69,8 +69,8 @@ rule report:
     conda:
         "../../envs/tools.yaml"
     params:
-        report=canonical_json(semantic(REPORT_SPEC)),
+        report=lambda wildcards: canonical_json(semantic(REPORT_SPEC)),
     message:
         "report {output.html}"
     shell:
-        "thaw report --report @/dev/stdin --out {output.html} <<< {params.report:q} 2>&1 | tee {log}"
+        "exec thaw --log {log:q} report --report @/dev/stdin --out {output.html:q} <<< {params.report:q}"

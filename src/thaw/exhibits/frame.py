@@ -41,7 +41,7 @@ def columns(names: str) -> tuple[str, ...]:
 
 COLUMNS = columns(
     "scale scale_note study row model source target target_label treatment label scratch frozen layers frozen_first "
-    "learning_rate decoder decoder_label split snapshot operation measure seed seeds value low high interval_over "
+    "learning_rate decoder decoder_label split snapshot operation measure seed fold seeds value low high interval_over "
     "speaks_of sd_over_seeds seed_noise seed_noise_degrees unfinished sub del ins errors total utterances speakers "
     "to_baseline to_baseline_low to_baseline_high to_baseline_p to_baseline_p_holm to_baseline_smallest to_reference "
     "to_reference_low to_reference_high to_reference_p to_reference_p_holm to_reference_smallest published "
@@ -64,10 +64,11 @@ class Judged:
         """What it was measured by, in the order of tables."""
         return [measure for key, measure in MEASURES.items() if key in self.scores]
 
-    @property
-    def sample(self) -> Sample:
-        """As statistics take it."""
-        return Sample(self.run.seed, self.counts)
+
+def samples(judged: Iterable[Judged]) -> list[Sample]:
+    """Runs as statistics take them: the folds of a corpus that one seed was tested on, together."""
+    whole = grouped(judged, lambda one: (one.run.seed, "" if one.run.fold else one.run.id))
+    return [Sample(seed, tuple(row for one in ones for row in one.counts)) for (seed, _), ones in whole.items()]
 
 
 @dataclass(frozen=True)
@@ -167,13 +168,13 @@ def _pool(one: Judged) -> Hashable:
 
 def _noise(pool: Iterable[Judged], measure: Measure) -> SeedNoise:
     groups = grouped((one for one in pool if measure.key in one.scores), _treated)
-    return seed_noise([[one.sample for one in group] for group in groups.values()], measure.key)
+    return seed_noise([samples(group) for group in groups.values()], measure.key)
 
 
 def _cell(
     spec: ExhibitSpec, judged: Sequence[Judged], measure: Measure, noise: SeedNoise, finished: Mapping[str, bool]
 ) -> Cell:
-    found = estimate([one.sample for one in judged], measure.key, spec.scoring, noise)
+    found = estimate(samples(judged), measure.key, spec.scoring, noise)
     late = frozenset(one.run.id for one in judged if not finished[one.run.id])
     return Cell(tuple(judged), measure, found, noise, late)
 
@@ -195,9 +196,8 @@ def _tested(spec: ExhibitSpec, column: list[Cell], base: str) -> list[Cell]:
 
 
 def _compared(first: Cell, second: Cell, spec: ExhibitSpec) -> Comparison:
-    samples = [[one.sample for one in cell.judged] for cell in (first, second)]
     try:
-        return difference(samples[0], samples[1], first.measure.key, spec.scoring, first.noise)
+        return difference(samples(first.judged), samples(second.judged), first.measure.key, spec.scoring, first.noise)
     except UserError as error:
         files = f"{first.decode.counts} and {second.decode.counts}"
         raise UserError(f"{files}: {error}; score both runs again") from error
@@ -309,6 +309,7 @@ def _judged_columns(one: Judged, measure: Measure) -> Row:
     counts = counts_from(counted)
     return edits | {
         "seed": one.run.seed,
+        "fold": one.run.fold or "",
         "value": rounded(measure.shown(counted["rate"])),
         "errors": counts.errors,
         "total": counts.total,

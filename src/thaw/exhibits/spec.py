@@ -75,6 +75,7 @@ class RunRow(Strict):
     target: str  # the corpus it was trained on
     target_label: str
     seed: int
+    fold: int = 0  # of its corpus, from 1; 0: not in folds
     recipe: str = ""  # runs with the same value differ in random seeds alone
     study: str = ""  # where runs of several studies are shown together
     model: str = ""  # its name in the config

@@ -117,7 +117,7 @@ class RatesTable:
         printed = tuple((Printed(label), *row) for label, row in zip(spec.treatments.values(), rows, strict=True))
         note = (
             "Greedy decoding of the dev set after the epoch with the lowest dev loss, whose weights are decoded above. "
-            "±: standard deviation over seeds. No intervals: training keeps no counts by utterance. "
+            "±: standard deviation over trainings. No intervals: training keeps no counts by utterance. "
             "Bold: lowest of its column."
         )
         notes = (note, *(self._published_note() if spec.comparable else []))

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thaw.exhibits.spec import FIGURE, TABLE, Exhibit, ExhibitSpec, RunRow
-
-TOGETHER = "all"
+from thaw.studies import TOGETHER, study_module
 
 
 def together(studies: Sequence[ExhibitSpec]) -> ExhibitSpec:
@@ -89,3 +88,9 @@ EXHIBITS: dict[str, Exhibit] = {
         runs=_comparable_runs,
     ),
 }  # fmt: skip
+
+
+def exhibits(kind: str) -> dict[str, Exhibit]:
+    """The exhibits of a kind of study by name, or those drawn from all studies; UserError for a kind there is not."""
+    found: dict[str, Exhibit] = EXHIBITS if kind == TOGETHER else study_module(kind).EXHIBITS
+    return found

@@ -1,20 +1,14 @@
-"""Find an exhibit, draw it, and write its files."""
+"""Draw an exhibit and write its files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from thaw import studies
 from thaw.errors import UserError
-from thaw.exhibits import together
-from thaw.exhibits.spec import EXHIBIT_VERSION, Exhibit, ExhibitSpec
+from thaw.exhibits.spec import EXHIBIT_VERSION, ExhibitSpec
+from thaw.exhibits.together import exhibits
 from thaw.files import write_bytes
-
-
-def exhibits_of(kind: str) -> dict[str, Exhibit]:
-    """The exhibits of a kind of study, or of all studies together; UserError for a kind there is not."""
-    return together.EXHIBITS if kind == together.TOGETHER else studies.exhibits(kind)
 
 
 def write_exhibit(spec: ExhibitSpec, files: Sequence[Path]) -> None:
@@ -25,7 +19,7 @@ def write_exhibit(spec: ExhibitSpec, files: Sequence[Path]) -> None:
     """
     if spec.version != EXHIBIT_VERSION:
         raise UserError(f"this thaw draws exhibits of version {EXHIBIT_VERSION}, not {spec.version}")
-    found = exhibits_of(spec.kind)
+    found = exhibits(spec.kind)
     if spec.name not in found:
         raise UserError(f"a {spec.kind} study has no exhibit {spec.name!r}; it has: {', '.join(found)}")
     exhibit = found[spec.name]

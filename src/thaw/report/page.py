@@ -24,11 +24,11 @@ from thaw.exhibits.curves import best_epoch, read_epochs
 from thaw.exhibits.frame import Judged, is_finished, read_judged
 from thaw.exhibits.notes import UNFINISHED, count_text, scores_text
 from thaw.exhibits.spec import EXHIBIT_VERSION, CorpusRow, DecodeRow, RunRow, Scale, Speech, input_files, scale_note
-from thaw.exhibits.together import TOGETHER
 from thaw.files import read_json, write_text
 from thaw.report.computed import computed
 from thaw.report.samples import Sample, samples
 from thaw.scoring.measures import Measure
+from thaw.studies import TOGETHER
 
 
 class ReportExhibit(Strict):

@@ -7,9 +7,10 @@ exhibit is drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from thaw.exhibits.spec import FIGURE, FINDINGS, TABLE, Exhibit, ExhibitSpec, RunRow, of_target
+from thaw.planning import checks, grid
 
 if TYPE_CHECKING:
     from thaw.exhibits.frame import Cell
@@ -26,6 +27,15 @@ PAPER_FINDING = (
     "from scratch stays above 42 % on Russian. Dev sets, one training of each, no intervals."
 )
 RATES = "crosslingual.csv"
+
+
+class Spec(grid.GridSpec):
+    """What a config says of this study."""
+
+    kind: Literal["crosslingual"]
+
+
+check, plan = checks.check, grid.plan
 
 # The treatments of the post come first: their colours stay the same whatever else a study adds.
 TREATMENTS = ("scratch", "finetuned", "scratch-small")
