@@ -6,13 +6,15 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from thaw import __version__
+from thaw.console import console
 from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR, Unfinished, UserError
 
-RULES = ("fetch", "audio", "manifest", "lm", "checkpoint", "train", "decode", "score", "exhibit", "report")
+RULES = ("fetch", "audio", "manifest", "lm", "checkpoint", "train", "decode", "probe", "score", "exhibit", "report")
 PEOPLE = ("runs", "plan", "why", "gc", "transcribe", "features")
 
 
@@ -23,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Which layers of a speech recogniser transfer? The verbs behind the workflow's rules.",
         epilog="thaw VERB --help shows a verb's options and an example.",
     )
+    parser.add_argument("--log", type=Path, metavar="FILE", help="write what is said to FILE too, as rules do")
     parser.add_argument("--version", action="version", version=f"thaw {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in (*PEOPLE, *RULES):
@@ -42,6 +45,16 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Returns 0; 2 for what the user can mend (one line each); 75 for work that goes on next time."""
     args = build_parser().parse_args(arguments)
+    try:
+        with console(args.log):
+            return perform(args)
+    except UserError as error:
+        print(f"thaw: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+
+
+def perform(args: argparse.Namespace) -> int:
+    """Run the verb and turn what ends it into an exit status."""
     try:
         args.run(args)
     except UserError as error:

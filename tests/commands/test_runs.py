@@ -11,7 +11,7 @@ import pytest
 
 from tests.commands.project import at_work, begun, config_file, finished, plan, put, run_of
 from thaw.commands import runs
-from thaw.training import states
+from thaw.training import lock, states
 
 PLAN = plan()
 
@@ -117,3 +117,36 @@ def test_json_lines_hold_the_recipes(here: Path, capsys: pytest.CaptureFixture[s
     frozen = run_of(PLAN, "frozen-2")
     assert set(rows) == set(PLAN.runs)
     assert rows[frozen.id]["recipe"]["freeze"] == ["layer_1", "layer_2"]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"epochs": 3, "steps": "x"}', "\xff", None])
+def test_a_damaged_record_is_named_and_the_others_are_shown(
+    text: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(run_of(PLAN, "frozen-0"))
+    run = run_of(PLAN, "scratch")
+    record = Path("results/runs", run.id, "run.json")
+    if text is None:
+        record.mkdir(parents=True)
+    else:
+        put(record, "").write_bytes(text.encode("latin-1"))
+    runs.run(argparse.Namespace(config=[Path("config.yaml")], json=False))
+    out = capsys.readouterr().out
+    assert "1 damaged" in out
+    assert "1 done" in out
+    assert f"{run.id}: damaged: results/runs/{run.id}/run.json: " in out
+
+
+def test_a_state_with_damaged_files_is_shown() -> None:
+    folder = begun(run_of(PLAN, "scratch"), "stopped")
+    for name, text in (("progress.json", '{"epoch": "x", "state": 7}'), ("attempts.json", "[")):
+        put(folder / name, text)
+    for name in ("FAILED_PERMANENT", "lock", "result"):
+        (folder / name).mkdir()
+    put(folder / "holder.json", {"host": lock._host()})
+    put(folder / "result" / "run.json", {"cost": 1})
+    (line,) = runs.table([known("scratch")])[1:2]
+    assert "done" in line
+    (folder / "result" / "run.json").unlink()
+    (folder / "result").rmdir()
+    assert "FAILED_PERMANENT cannot be read" in str(known("scratch")["note"])

@@ -62,7 +62,7 @@ def test_an_interrupted_fetch_goes_on_and_ends_with_the_same_bytes(
     synthesise(source(), tmp_path / "whole", processes=1)
     written: list[Path] = []
 
-    def dies_after_three(path: Path, data: bytes) -> None:
+    def dies_after_three(path: Path, data: bytes, sealed: bool) -> None:
         if len(written) == 3:
             path.with_name(f".{path.name}.1.part").write_bytes(data[:100])
             raise KeyboardInterrupt

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from tests.decoding import toy
+from thaw.audio.wav import clip_digest
 from thaw.commands import decode as decode_verb
 from thaw.commands import transcribe as transcribe_verb
 from thaw.config.models import DeepSpeechSpec
@@ -19,7 +20,7 @@ from thaw.config.schema import BeamSpec, GreedySpec, TuningSpec
 from thaw.corpora.manifest import read_manifest
 from thaw.decoding import emissions as emissions_module
 from thaw.decoding.decode import check_references, decode
-from thaw.decoding.emissions import batches, emissions, load_recogniser
+from thaw.decoding.emissions import batches, emissions, load_recogniser, read_features
 from thaw.decoding.greedy import greedy
 from thaw.errors import UserError
 from thaw.files import read_json, read_jsonl, write_jsonl
@@ -39,7 +40,7 @@ def write_shard(folder: Path) -> Path:
         clips.append(random.integers(-8000, 8000, samples).astype(np.int16))
         row = {"id": f"u{number}", "audio_filepath": "0.wav", "offset_samples": offset, "samples": samples}
         row |= {"sampling_rate": 16000, "lang": "xx", "speaker": f"s{number % 2}", "text": text, "text_raw": text}
-        rows.append(row | {"offset": offset / 16000, "duration": samples / 16000, "digest": "0" * 16})
+        rows.append(row | {"offset": offset / 16000, "duration": samples / 16000, "digest": clip_digest(clips[-1])})
         offset += samples
     soundfile.write(folder / "0.wav", np.concatenate(clips), 16000, subtype="PCM_16")
     write_jsonl(folder / "test.jsonl", rows)
@@ -82,7 +83,7 @@ def test_batches_hold_every_utterance_once_and_few_frames(folder: Path, monkeypa
 def test_emissions_are_log_probabilities_and_do_not_depend_on_the_batch(folder: Path) -> None:
     recogniser = load_recogniser(model_of(folder), "cpu")
     utterances = read_manifest(folder / "test.jsonl")
-    together = {u.id: scores for u, scores in emissions(recogniser, utterances)}
+    together = {u.id: scores for u, scores in emissions(recogniser, read_features(recogniser, utterances))}
     for utterance in utterances:
         (alone,) = recogniser.log_probs([utterance.pcm()])
         scores = together[utterance.id]

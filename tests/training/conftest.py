@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from thaw.audio.wav import wav_header
+from thaw.audio.wav import clip_digest, wav_header
 from thaw.canonical import canonical_json
 from thaw.cli import main
+from thaw.config.run import RunRecipe
 from thaw.files import write_bytes, write_jsonl
 from thaw.randomness import rng
 
@@ -54,7 +55,9 @@ def write_split(folder: Path, name: str, texts: dict[str, str]) -> Path:
         pcm = spoken(text, identity)
         place = {"offset_samples": offset, "samples": len(pcm), "offset": offset / 16000, "duration": len(pcm) / 16000}
         words = {"id": identity, "lang": "xx", "speaker": identity[-1], "text": text, "text_raw": text}
-        rows.append({"audio_filepath": f"{name}.wav", "sampling_rate": 16000, "digest": "0" * 16, **place, **words})
+        rows.append(
+            {"audio_filepath": f"{name}.wav", "sampling_rate": 16000, "digest": clip_digest(pcm), **place, **words}
+        )
         audio.append(pcm)
         offset += len(pcm)
     data = np.concatenate(audio).tobytes()
@@ -77,9 +80,7 @@ class Bench:
         """The same corpus and a changed recipe: keys of RunRecipe, or of its `recipe` part."""
         new = json.loads(json.dumps(self.recipe))
         for key, value in changes.items():
-            (new if key in ("start", "reset", "freeze", "optimizer_state", "seed", "alphabet") else new["recipe"])[
-                key
-            ] = value
+            (new if key in RunRecipe.model_fields else new["recipe"])[key] = value
         return Bench(self.folder, self.train, self.dev, new)
 
     def outputs(self, out: str) -> dict[str, Path]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,11 +21,11 @@ from tests.training.conftest import make_recipe, sentences, write_split
 from thaw.config.run import RunRecipe
 from thaw.errors import UserError
 from thaw.files import write_json
-from thaw.training import environment, lock, recorders
+from thaw.training import environment, lock, recorders, stopping
 from thaw.training.environment import claim_gpu
 from thaw.training.lock import exclusive
 from thaw.training.state import IDLE_STARTS, Checkpoint, StateFolder, state_key
-from thaw.training.stopping import Stop
+from thaw.training.stopping import SIGNALS, Stop
 
 
 def checkpoint(value: float, best: int | None = None) -> Checkpoint:
@@ -98,7 +102,7 @@ def test_key_follows_recipe_and_contents_only(tmp_path: Path) -> None:
     assert state_key(recipe, {"train": [moved], "dev": [train]}) == key
     assert state_key(RunRecipe.model_validate(make_recipe(epochs=5)), {"train": [train], "dev": [train]}) != key
     assert state_key(recipe, {"train": [train, train], "dev": [train]}) != key
-    moved.write_text(train.read_text().replace("0000000000000000", "0000000000000001"))
+    moved.write_text(train.read_text().replace('"digest": "', '"digest": "0'))
     assert state_key(recipe, {"train": [moved], "dev": [train]}) != key
     with pytest.raises(UserError, match=r"nowhere\.jsonl: no such file"):
         state_key(recipe, {"train": [tmp_path / "nowhere.jsonl"]})
@@ -186,13 +190,33 @@ def test_budget_leaves_room_for_a_step_and_a_checkpoint() -> None:
     assert Stop(0.0, time.monotonic() - 1e9).reason() == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_first_signal_asks_to_stop_and_the_second_is_not_caught(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with Stop(0.0, time.monotonic()) as stop:
-        os.kill(os.getpid(), number)
-        assert stop.reason() == f"stopped by {number.name}"
-        assert signal.getsignal(number) is before
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_told_twice_asks_to_stop_once_and_a_later_one_is_not_caught(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[int] = []
+    before = signal.signal(number, lambda got, frame: ends.append(got))
+    try:
+        with Stop(0.0, time.monotonic()) as stop:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGTERM)  # Snakemake tells its jobs what the terminal told them
+            assert (stop.reason(), ends) == (f"stopped by {number.name}", [])
+            monkeypatch.setattr(stopping, "ECHO_SECONDS", 0.0)
+            time.sleep(0.001)
+            os.kill(os.getpid(), number)
+            assert ends == [number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop(0.0, time.monotonic()) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.reason()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # --- devices and recorders ----------------------------------------------------------------------
@@ -251,6 +275,27 @@ def test_lines_come_every_few_seconds_and_at_each_epoch(
 
 def test_records_name_no_host_user_or_path() -> None:
     facts = json.dumps(environment.record(torch.device("cpu"), 1))
-    assert {"torch", "threads", "cpu_capability", "device"} <= set(json.loads(facts))
+    assert {"torch", "threads", "processor", "cpu_capability", "device"} <= set(json.loads(facts))
+    assert {"mkl", "onednn", "numpy_blas"} <= set(json.loads(facts)["libraries"])
     for private in (os.uname().nodename, str(Path.home()), str(Path.cwd())):
         assert private not in facts
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN's x86 code")
+def test_a_record_tells_instruction_sets_apart_that_no_version_names() -> None:
+    """The trial of issue 9: the same machine with ONEDNN_MAX_CPU_ISA gives other weights."""
+    code = (
+        "import json, torch; from thaw.training.environment import record, settle;"
+        "settle(1); print(json.dumps(record(torch.device('cpu'), 1)))"
+    )
+
+    def record(**variables: str) -> dict[str, Any]:
+        done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True)
+        value: dict[str, Any] = json.loads(done.stdout)
+        return value
+
+    here, again, other = record(), record(), record(ONEDNN_MAX_CPU_ISA="SSE41")
+    assert here == again
+    assert other["instruction_sets"]["ONEDNN_MAX_CPU_ISA"] == "SSE41"
+    assert other["arithmetic"]["convolution"] != here["arithmetic"]["convolution"]
+    assert other["arithmetic"]["softmax"] == here["arithmetic"]["softmax"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,7 +24,7 @@ from tests.training.conftest import ALPHABET, Bench, make_bench, same_but_for_ti
 from thaw.canonical import file_sha256
 from thaw.commands.train import budget
 from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR
-from thaw.files import read_json, read_jsonl
+from thaw.files import read_json, read_jsonl, seal_of
 from thaw.models import load_model
 from thaw.randomness import rng
 
@@ -197,7 +198,7 @@ def test_a_resume_under_other_conditions_is_noted(bench: Bench) -> None:
     assert bench.run("out", "--budget", "0.001")[0] == EXIT_UNFINISHED
     code, err = bench.run("out", "--threads", "2")
     assert code == 0
-    assert "warning: began with another threads" in err
+    assert re.search("warning: began with another .*threads", err)
     record = read_json(bench.outputs("out")["record"])
     assert record["environment"]["threads"] == 2
     assert [earlier["threads"] for earlier in record["earlier_environments"]] == [1]
@@ -211,6 +212,7 @@ def test_edits_of_recipe_or_data_never_meet_old_state(whole: Bench) -> None:
     assert whole.with_recipe(learning_rate=0.02).run("edited")[0] == 0
     assert len(list((whole.folder / "state").iterdir())) == 2
     rows = whole.train.read_text()
+    seal_of(whole.train).unlink()
     whole.train.write_text("".join(rows.splitlines(keepends=True)[1:]))
     code, err = whole.run("fewer")
     assert code == 0
@@ -250,7 +252,7 @@ def test_divergence_is_permanent_and_says_what_to_change(bench: Bench) -> None:
     wild = bench.with_recipe(learning_rate=1e30)
     code, err = wild.run("out")
     assert code == EXIT_USER_ERROR
-    assert "training diverged in epoch 1 at step" in err
+    assert "training diverged in epoch 3 at step 12: 11 steps in a row have no finite gradient" in err
     assert "train-0" in err
     assert "lower learning_rate (now 1e+30)" in err
     assert (wild.state_folder() / "FAILED_PERMANENT").exists()
@@ -286,7 +288,7 @@ def start_of(bench: Bench, out: str = "whole") -> tuple[str, ...]:
 
 def test_a_start_with_frozen_and_reset_layers_resumes_too(whole: Bench) -> None:
     tuned = whole.with_recipe(
-        start="whole", reset=["layer_6"], freeze=["layer_1", "lstm"], optimizer_state="transferred"
+        start="whole", reset=["layer_6"], draw=1, freeze=["layer_1", "lstm"], optimizer_state="transferred"
     )
     extra = start_of(whole)
     assert tuned.run("tuned", *extra, state="state-a")[0] == 0

@@ -1,14 +1,17 @@
 # The checked config, its plan, and how the other files look things up in them.
 import fcntl
 import os
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+from thaw.planning import contents
 from thaw.planning import layout
 from thaw.planning import showing
 from thaw.canonical import canonical_json
-from thaw.config.load import semantic, validate
+from thaw.config.load import validate
+from thaw.config.models import semantic
 from thaw.errors import UserError
 from thaw.planning.plan import SCORE_VERSION, resolve
 
@@ -31,8 +34,13 @@ REPORT = layout.report(PLAN.config.name)
 EXHIBITS = showing.exhibits(PLAN)
 REPORT_SPEC = showing.report_spec(PLAN)
 
-# Rules call `thaw`, which lives beside the Python that runs Snakemake, also where the environment is not activated.
-shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
+# Snakemake fills `{names}` into a text of a rule, but not into what a function returns: so what a person wrote (a label,
+# a path) comes from a function, and stands in `shell:` as {…:q}, quoted (tests/workflow/test_quoting.py holds both).
+
+# Rules call `thaw`, which lives beside the Python that runs Snakemake, also where the environment is not activated. They
+# `exec` it, and it writes the log itself: so its exit status is the job's, whatever signal comes to all of the job.
+BESIDE = shlex.quote(str(Path(sys.executable).parent))
+shell.prefix(f'set -eu; export PATH={BESIDE}:"$PATH"; ')
 
 
 wildcard_constraints:
@@ -42,11 +50,12 @@ wildcard_constraints:
     name="[a-z0-9-]+",
 
 
-# All that a source run is made from goes first: every transferred run waits for it.
+# All that others start from goes first, with what it is made from: they wait for it.
 FIRST = {
     made
-    for study in PLAN.studies
-    for run in study.sources
+    for later in PLAN.runs.values()
+    for run in later.origins
+    if run.id in PLAN.runs
     for made in (
         run.id,
         run.manifest.id,
@@ -56,16 +65,26 @@ FIRST = {
 }
 
 
+RETRIES = ("--retries", "--restart-times", "-T")
+
+
 def tries_again(times):
     """How often a failed job is tried again: by the Snakemake that a person started, never by the one inside a job."""
     # The one inside passes over --retries 0 where a rule has its own number. It would start a training anew that ended
     # itself because its job's time is up, and multiply the tries.
+    if any(word.split("=")[0] in RETRIES for word in sys.argv):
+        return None  # what was asked for on the command line
     return times if workflow.is_main_process else 0
 
 
 def first(wildcards):
     """The priority of a job."""
     return 10 if wildcards.id in FIRST else 0
+
+
+def own_files(corpus):
+    """The user's own files that a corpus is listed from; none where it is got or made."""
+    return contents.source_inputs(corpus.spec.source, corpus.spec.language)
 
 
 def start_files(wildcards, name):

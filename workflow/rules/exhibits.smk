@@ -1,4 +1,4 @@
-# Tables, figures and the report: drawn from scores, metrics and counts only.
+# Tables, figures, findings and the report: drawn from scores, metrics and counts only.
 # Specs go through standard input: those of a hundred runs are longer than Linux lets one argument be (128 kB).
 
 
@@ -23,7 +23,7 @@ rule table:
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
-        "thaw exhibit --exhibit @/dev/stdin --out {output} <<< {params.exhibit:q} 2>&1 | tee {log}"
+        "exec thaw --log {log:q} exhibit --exhibit @/dev/stdin --out {output:q} <<< {params.exhibit:q}"
 
 
 rule figure:
@@ -46,7 +46,16 @@ rule figure:
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
-        "thaw exhibit --exhibit @/dev/stdin --out {output} <<< {params.exhibit:q} 2>&1 | tee {log}"
+        "exec thaw --log {log:q} exhibit --exhibit @/dev/stdin --out {output:q} <<< {params.exhibit:q}"
+
+
+use rule table as findings with:
+    output:
+        md="results/{study}/{config}/{name}.md",
+        json="results/{study}/{config}/{name}.json",
+    wildcard_constraints:
+        name="findings",
+        config=PLAN.config.name,
 
 
 rule report:
@@ -60,8 +69,8 @@ rule report:
     conda:
         "../../envs/tools.yaml"
     params:
-        report=canonical_json(semantic(REPORT_SPEC)),
+        report=lambda wildcards: canonical_json(semantic(REPORT_SPEC)),
     message:
         "report {output.html}"
     shell:
-        "thaw report --report @/dev/stdin --out {output.html} <<< {params.report:q} 2>&1 | tee {log}"
+        "exec thaw --log {log:q} report --report @/dev/stdin --out {output.html:q} <<< {params.report:q}"

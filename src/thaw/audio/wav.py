@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def read_pcm(wav: Path, offset: int, samples: int) -> Pcm:
     place = HEADER_BYTES + SAMPLE_BYTES * offset
     pcm: Pcm = np.memmap(wav, dtype="<i2", mode="r", offset=place, shape=(samples,))
     return pcm
+
+
+def clip_digest(pcm: Pcm) -> str:
+    """What an index and a manifest say of a clip's samples: 16 hex digits of BLAKE2b over their little-endian bytes."""
+    data = np.ascontiguousarray(pcm, dtype="<i2")
+    return hashlib.blake2b(data.data, digest_size=8).hexdigest()
 
 
 def check_shard(wav: Path, samples: int) -> None:

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
 
 def row(run: Run, state_root: Path) -> dict[str, Any]:
     """What is known of one run: finished (from its record), under way (from its latest state), or nothing yet."""
+    from thaw.errors import UserError
     from thaw.files import read_json
     from thaw.planning import layout
     from thaw.training.states import states
@@ -58,10 +59,22 @@ def row(run: Run, state_root: Path) -> dict[str, Any]:
     }
     record = Path(layout.run(run, "run.json"))
     if record.exists():
-        done = read_json(record)
-        known |= {"state": "done", "epoch": done["epochs"], "step": done["steps"], "steps": done["steps"]}
-        known |= {"dev_loss": done["best"]["dev_loss"], "seconds": done["cost"]["seconds"]}
-        return known | {"attempts": done["cost"]["attempts"]}
+        try:
+            done = read_json(record)
+            return known | {
+                "state": "done",
+                "epoch": int(done["epochs"]),
+                "step": int(done["steps"]),
+                "steps": int(done["steps"]),
+                "dev_loss": float(done["best"]["dev_loss"]),
+                "seconds": float(done["cost"]["seconds"]),
+                "attempts": int(done["cost"]["attempts"]),
+            }
+        except UserError as error:
+            return known | {"state": "damaged", "note": str(error)}
+        except (KeyError, TypeError, ValueError):
+            note = f"{record}: not the record of a training; delete it, and it is made again"
+            return known | {"state": "damaged", "note": note}
     for state in states(state_root, run.id)[:1]:
         known |= {"state": state.name, "epoch": state.epoch, "step": state.step, "steps": state.steps}
         known |= {"dev_loss": state.dev_loss, "seconds": state.seconds, "attempts": state.attempts, "note": state.note}
@@ -80,7 +93,10 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         texts = [text.ljust(width) if place < 2 else text.rjust(width)
                  for place, (text, width) in enumerate(zip(line, widths, strict=True))]  # fmt: skip
         lines.append("  ".join(texts))
-    lines += [f"{one['run']}: {one['state']} {where(one)}: {one['note']}" for one in rows if one["note"]]
+    for one in rows:
+        if one["note"]:
+            place = "" if one["state"] == "damaged" else f" {where(one)}"
+            lines.append(f"{one['run']}: {one['state']}{place}: {one['note']}")
     counts = {state: sum(one["state"] == state for one in rows) for state in dict.fromkeys(r["state"] for r in rows)}
     minutes = sum(one["seconds"] or 0.0 for one in rows) / 60
     told = ", ".join(f"{count} {state}" for state, count in counts.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 from pathlib import Path
 
 HELP = "train a model, or go on with a training that was stopped or killed"
@@ -11,6 +12,7 @@ EXAMPLE = (
     'thaw train --recipe "$(cat recipe.json)" --train train.jsonl --dev dev.jsonl --state state '
     "--model model.safetensors --optimizer optimizer.safetensors --record run.json --metrics metrics.jsonl"
 )
+REFUSED = "refused"  # in the run's state: why a try ended with exit 2; Snakemake's retries do not look at exit statuses
 RESERVE_SECONDS = 180.0  # of a scheduler's time limit, for all before and after: imports from a network disk are slow
 RESERVE_SHARE = 0.25  # of a short limit
 
@@ -23,11 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dev", required=True, nargs="+", type=Path, metavar="JSONL", help="manifests to choose the best epoch on")
     add("--start", nargs="?", type=Path, metavar="MODEL", help="model to start from, if the recipe has a start")
     add("--start-optimizer", nargs="?", type=Path, metavar="FILE", help="its optimizer state, if that is transferred")
+    add("--load", nargs="*", type=Path, default=(), metavar="MODEL", help="models of the recipe's loads, in its order")
     add("--state", required=True, type=Path, metavar="DIR", help="where unfinished trainings live")
     add("--budget", type=float, default=0.0, metavar="S", help="stop, to go on later, within S seconds; 0: never")
     add("--runtime", type=float, default=0.0, metavar="MIN", help="stop within a job's time limit; 0: none")
     add("--wait", type=float, default=0.0, metavar="S", help="wait so long for another trainer of this run to end")
     add("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="most seconds of work that a kill can lose")
+    add(
+        "--attempt",
+        type=int,
+        default=0,
+        metavar="N",
+        help="which try of a job this is: after the first, exit 2 is repeated at once",
+    )
     add("--threads", type=int, default=1, metavar="N", help="CPU threads; another number gives other bits")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     add("--tensorboard", type=Path, metavar="DIR", help="write curves for TensorBoard to DIR")
@@ -49,6 +59,25 @@ def run(args: argparse.Namespace) -> None:
     for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy and torch are loaded, which is below
         os.environ[f"{library}_NUM_THREADS"] = str(args.threads)
 
+    from thaw.errors import UserError
+    from thaw.files import read_text, remove, write_text
+
+    refused = args.state / REFUSED
+    if args.attempt > 1 and refused.is_file():
+        raise UserError(f"not tried again: {read_text(refused).strip()}")
+    if args.attempt:
+        remove(refused)
+    try:
+        start(args)
+    except UserError as error:
+        if args.attempt:
+            with suppress(UserError):
+                write_text(refused, f"{error}\n")
+        raise
+
+
+def start(args: argparse.Namespace) -> None:
+    """Train, with the recipe and the places of the command line."""
     from pydantic import ValidationError
 
     from thaw.config.run import RunRecipe
@@ -67,6 +96,7 @@ def run(args: argparse.Namespace) -> None:
             dev=args.dev,
             start=args.start,
             start_optimizer=args.start_optimizer,
+            loads=args.load,
             state=args.state,
             budget=budget(args.budget, args.runtime),
             wait=args.wait,

@@ -53,7 +53,7 @@ def unpack(archive: Path, root: Path, sha256: str = "", limits: Limits | None = 
     if verified is None:
         _unpack_all(archive, folder, limits or Limits())
     if verified is None or sha256.lower() not in ("", verified):
-        write_text(complete, sha256.lower())
+        write_text(complete, sha256.lower(), sealed=False)
     return folder
 
 

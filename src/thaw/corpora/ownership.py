@@ -32,4 +32,4 @@ def claim(root: Path, recipe: dict[str, Any]) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     elif found:
         raise UserError(f"{root} holds files that thaw did not fetch ({found[0].name}); give an empty folder")
-    write_json(record, recipe)
+    write_json(record, recipe, sealed=False)

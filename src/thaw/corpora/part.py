@@ -84,7 +84,7 @@ class Part:
         with disk(self.path):
             self.file.truncate(0)
         self.note = note
-        write_json(self.note_path, asdict(note))
+        write_json(self.note_path, asdict(note), sealed=False)
 
     def append(self, block: bytes) -> None:
         """Write a block at the end."""

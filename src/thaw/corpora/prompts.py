@@ -140,7 +140,7 @@ def _tree(source: PromptsSource, root: Path) -> Path:
         for name in _needed(source):
             archive = _archive(path, name) if source.path else _download(name, root)
             _run(["dpkg-deb", "-x", str(archive), str(tree.resolve())], root)
-        write_text(root / COMPLETE, "")
+        write_text(root / COMPLETE, "", sealed=False)
     return tree
 
 
@@ -291,6 +291,6 @@ def _second_voice(source: PromptsSource, tree: Path, root: Path, first: list[Lis
 def _decoded(recording: Path, wav: Path) -> Path:
     """GSM 6.10 frames without a header as a WAV file of 8 kHz; the audio room cannot know how to read them."""
     pcm, rate = soundfile.read(recording, dtype="int16", samplerate=8000, channels=1, format="RAW", subtype="GSM610")
-    with replacing(wav) as temporary:
+    with replacing(wav, sealed=False) as temporary:
         soundfile.write(temporary, pcm, rate, format="WAV", subtype="PCM_16")
     return wav

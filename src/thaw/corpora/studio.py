@@ -116,7 +116,8 @@ def _make_clips(studio: Studio, clips: list[Clip], parent: int = 0) -> None:
             return
         speech = espeak.say(clip.sentence, clip.manner).astype(np.float32) / 32768
         speech = soxr.resample(speech, SAMPLE_RATE, studio.sample_rate)
-        write_bytes(studio.folder / f"{clip.name}.mp3", mp3(record(speech, studio, clip.seed), studio.sample_rate))
+        sound = mp3(record(speech, studio, clip.seed), studio.sample_rate)
+        write_bytes(studio.folder / f"{clip.name}.mp3", sound, sealed=False)
 
 
 def record(speech: NDArray[np.float32], studio: Studio, seed: int) -> NDArray[np.float32]:

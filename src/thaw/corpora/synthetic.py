@@ -85,7 +85,7 @@ def plan(source: SyntheticSource) -> list[Row]:
 
 def _write_table(path: Path, rows: list[Row], locale: str) -> None:
     lines = ("\t".join(_cells(row, locale)[column] for column in COLUMNS) for row in rows)
-    write_text(path, "\n".join(["\t".join(COLUMNS), *lines]) + "\n")
+    write_text(path, "\n".join(["\t".join(COLUMNS), *lines]) + "\n", sealed=False)
 
 
 def _cells(row: Row, locale: str) -> dict[str, str]:

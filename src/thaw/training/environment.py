@@ -8,8 +8,10 @@ and no path.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import platform
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -21,6 +23,17 @@ import torch
 import thaw
 from thaw.errors import UserError
 
+LIMITS = (  # variables that change which instructions the libraries use
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "OPENBLAS_CORETYPE",
+)
 SLOTS = 64  # jobs that may share one GPU before `claim_gpu` gives up
 
 
@@ -93,15 +106,71 @@ def code_version() -> str:
         return ""
 
 
+def processor() -> str:
+    """The model of the processor, as the system names it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Model", "cpu model"):
+                return " ".join(value.split())
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def libraries() -> dict[str, str]:
+    """The libraries that torch and numpy compute with, and their versions."""
+    told = torch.__config__.show()
+    found = {
+        "mkl": re.search(r"Math Kernel Library Version (\S+)", told),
+        "onednn": re.search(r"MKL-DNN v(\S+)", told),
+        "openmp": re.search(r"OpenMP (\d+)", told),
+        "lapack": re.search(r"LAPACK_INFO=(\w+)", told),
+    }
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    names = {name: match.group(1) for name, match in found.items() if match}
+    return {**names, "numpy_blas": f"{blas.get('name', '?')} {blas.get('version', '?')}"}
+
+
+def arithmetic() -> dict[str, str]:
+    """Digests of small calculations: what no version tells, that two machines give other bits, is seen in these.
+
+    The libraries choose their code by the processor when they run, and by variables such as ONEDNN_MAX_CPU_ISA; oneDNN
+    does not tell which it took. Takes some milliseconds, and draws no random number.
+    """
+    x = torch.arange(1, 1 + 8 * 40 * 64, dtype=torch.float32).mul(0.618034).frac().sub(0.5).reshape(8, 40, 64)
+    w = torch.arange(1, 1 + 64 * 64, dtype=torch.float32).mul(0.414214).frac().sub(0.5).reshape(64, 64)
+    gates, none = w.repeat(4, 1), torch.zeros(1, 8, 64)
+    with torch.no_grad():
+        results = {
+            "product": x.reshape(-1, 64) @ w,
+            "convolution": torch.conv1d(x.transpose(1, 2), w.reshape(64, 64, 1).repeat(1, 1, 5), padding=2),
+            "depthwise": torch.conv1d(x.transpose(1, 2), w[:, :11].reshape(64, 1, 11), padding=5, groups=64),
+            "recurrence": torch.lstm(
+                x, (none, none), (gates, gates, gates[:, 0], gates[:, 1]), True, 1, 0.0, False, False, True
+            )[0],
+            "softmax": x.log_softmax(-1),
+            "sigmoid": x.sigmoid(),
+            "numpy": torch.from_numpy(np.abs(np.fft.rfft(x.numpy())) @ w[:33].numpy()),
+        }
+    return {
+        name: hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()[:8] for name, value in results.items()
+    }
+
+
 def record(device: torch.device, processes: int) -> dict[str, Any]:
-    """What decides the bits beside the recipe: versions, threads, instruction set, device, code."""
+    """What decides the bits beside the recipe: versions, threads, processor, instruction sets, device, code."""
     facts: dict[str, Any] = {
         "thaw": code_version() or thaw.__version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
+        "libraries": libraries(),
         "machine": platform.machine(),
+        "processor": processor(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "instruction_sets": {name: os.environ[name][:40] for name in LIMITS if name in os.environ},
+        "arithmetic": arithmetic(),
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
         "processes": processes,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from thaw.errors import UserError
-from thaw.files import write_json
+from thaw.files import remove, write_json
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 45.0  # a heartbeat of another machine that stands still for so long is a dead trainer's
@@ -28,11 +28,11 @@ def exclusive(folder: Path, wait: float = 0.0) -> Iterator[None]:
 
     Another trainer of this machine is waited for up to `wait` seconds: it may have outlived the Snakemake that started
     it, and its work is this one's. Raises UserError where it holds on, saying which and since when. After a trainer on
-    another machine died without a farewell, this waits up to STALE_SECONDS to be sure of it.
+    another machine died without a farewell, this waits up to STALE_SECONDS to be sure of it. UserError too where the
+    folder cannot be made or written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     holder = folder / "holder.json"
-    with (folder / "lock").open("a") as lock:
+    with _opened(folder) as lock:
         _take(lock, folder, holder, wait)
         _wait_for_silence(folder, holder)
         stop = threading.Event()
@@ -43,7 +43,20 @@ def exclusive(folder: Path, wait: float = 0.0) -> Iterator[None]:
         finally:
             stop.set()
             thread.join()
-            holder.unlink(missing_ok=True)
+            remove(holder)
+
+
+def _opened(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / "lock").open("a")
+    except IsADirectoryError as error:
+        raise UserError(f"{folder / 'lock'}: a folder has the name of the lock's file; delete it") from error
+    except OSError as error:
+        raise UserError(
+            f"cannot keep a training's state in {folder}: {error.strerror}; choose another folder (--state, or "
+            "execution.state in a config)"
+        ) from error
 
 
 def _take(lock: IO[str], folder: Path, holder: Path, wait: float) -> None:
@@ -64,9 +77,9 @@ def _take(lock: IO[str], folder: Path, holder: Path, wait: float) -> None:
 
 def _beat(holder: Path, identity: dict[str, Any], stop: threading.Event) -> None:
     beat = 0
-    while True:
+    while holder.parent.is_dir():
         with suppress(UserError):  # a full disk is reported by the next checkpoint; the kernel lock holds all the same
-            write_json(holder, {**identity, "beat": beat})
+            write_json(holder, {**identity, "beat": beat}, sealed=False)
         beat += 1
         if stop.wait(HEARTBEAT_SECONDS):
             return

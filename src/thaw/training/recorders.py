@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -65,7 +66,8 @@ class Lines:
         cer = "-" if row["dev_cer"] is None else f"{100 * row['dev_cer']:.1f} %"
         self.last = time.monotonic()
         self.say(
-            f"{_place(status)}  loss {row['train_loss']:.2f}  dev {row['dev_loss']:.2f} (best {_number(status.best)})"
+            f"{_place(status)}  loss {_number(row['train_loss'])}"
+            f"  dev {row['dev_loss']:.2f} (best {_number(status.best)})"
             f"  dev CER {cer}  {status.audio_rate:.0f} audio-s/s{_left(status)}"
         )
 
@@ -77,7 +79,11 @@ class Lines:
 
 
 class Files:
-    """metrics.jsonl (one row per epoch) and progress.json in the state folder."""
+    """metrics.jsonl (one row per epoch) and progress.json in the state folder.
+
+    Nothing depends on them, so a full disk here ends no training (a checkpoint that cannot be written does), and where
+    the folder was deleted they do not bring it back.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -93,7 +99,9 @@ class Files:
 
     def epoch(self, status: Status, rows: Sequence[dict[str, Any]]) -> None:
         self.status = status
-        write_jsonl(self.folder / "metrics.jsonl", rows)
+        if self.folder.is_dir():
+            with suppress(UserError):
+                write_jsonl(self.folder / "metrics.jsonl", rows)
         self._write("running")
 
     def say(self, text: str) -> None:
@@ -103,8 +111,10 @@ class Files:
         self._write(outcome)
 
     def _write(self, outcome: str) -> None:
-        if self.status is not None:
-            write_json(self.folder / "progress.json", {**asdict(self.status), "state": outcome, "time": time.time()})
+        if self.status is not None and self.folder.is_dir():
+            facts = {**asdict(self.status), "state": outcome, "time": time.time()}
+            with suppress(UserError):
+                write_json(self.folder / "progress.json", facts, sealed=False)
 
 
 class TensorBoard:

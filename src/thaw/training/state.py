@@ -9,6 +9,9 @@
       FAILED_PERMANENT         why another start would fail as well
       result/                  the finished outputs; with it, a start only copies them
 
+Weights are sealed (`thaw.files`) and checkpoints hold a checksum of their own; both are checked on reading, and what
+fails is not used: a training goes back to the checkpoint before, and a finished one says what to delete.
+
 The key is drawn from the recipe and the contents of all inputs, so that an edit of either never meets old state.
 A checkpoint names its best epoch, and the best epoch's files are written first: a crash between the two loses nothing.
 """
@@ -18,23 +21,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from thaw.canonical import canonical_json, digest, file_sha256
-from thaw.config.load import semantic
+from thaw.config.models import semantic
 from thaw.config.run import RunRecipe
 from thaw.corpora.manifest import manifest_sha256
-from thaw.errors import UserError
-from thaw.files import read_json, replacing, write_json, write_text
+from thaw.errors import Unfinished, UserError
+from thaw.files import copy, read_json, remove, replacing, sync_folder, verify, write_json, write_text
+from thaw.models.store import write_tensors
 
 SLOTS = 2
 IDLE_STARTS = 3  # starts from one position without a step of progress before something must be wrong
@@ -70,21 +72,28 @@ class StateFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.next_number = 0
+        self.held: tuple[int, int] | None = None  # the lock's file, once a training has begun
 
     def sweep(self) -> None:
         """Delete half-written files of processes that were killed."""
-        for path in self.path.glob(".*.part"):
-            if f".{os.getpid()}." not in path.name:
-                path.unlink(missing_ok=True)
+        _sweep(self.path, "")
 
     # --- checkpoints --------------------------------------------------------------------------
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint over the older of the two kept ones, then drop best epochs that neither names."""
+        """Write a checkpoint over the older of the two kept ones, then drop best epochs that neither names.
+
+        UserError where it cannot be written, or where the folder was deleted or replaced since the training began.
+        """
+        self.check_here()
         facts = {**checkpoint.facts, "number": self.next_number}
         facts["digest"] = _fingerprint(checkpoint.tensors, facts)
-        with replacing(self._slot(self.next_number)) as temporary:
-            save_file(checkpoint.tensors, temporary, {"thaw": canonical_json(facts)})
+        try:
+            with replacing(self._slot(self.next_number), sealed=False) as temporary:
+                write_tensors(temporary, checkpoint.tensors, {"thaw": canonical_json(facts)})
+        except UserError as error:
+            before = "from the checkpoint before" if self.next_number else "anew"
+            raise UserError(f"{error}; mend that and start again: the training goes on {before}") from error
         self.next_number += 1
         self._drop_old_bests()
 
@@ -96,7 +105,7 @@ class StateFolder:
             if path.exists():
                 try:
                     found.append(self._read(path))
-                except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+                except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError, UserError) as error:
                     warnings.append(f"{path.name} cannot be read ({error}); going on without it")
         if not found:
             return None, warnings
@@ -115,6 +124,8 @@ class StateFolder:
         best = facts.get("best")
         if best and not all(path.exists() for path in self.best_paths(int(best["epoch"]))):
             raise ValueError(f"its best epoch's files are missing: {best['epoch']}")
+        for each in self.best_paths(int(best["epoch"])) if best else ():
+            verify(each)
         return Checkpoint(tensors, facts)
 
     def _slot(self, number: int) -> Path:
@@ -133,23 +144,24 @@ class StateFolder:
                 try:
                     with safe_open(self._slot(slot), framework="pt") as file:
                         best = json.loads(file.metadata()["thaw"]).get("best")
-                except SafetensorError:
+                except (SafetensorError, OSError, ValueError, KeyError, TypeError):
                     continue  # an unreadable checkpoint names nothing that could still be used
                 named.update(self.best_paths(int(best["epoch"])) if best else ())
         for path in self.path.glob("best-*.safetensors"):
             if path not in named:
-                path.unlink(missing_ok=True)
+                remove(path)
 
     # --- attempts and failures ----------------------------------------------------------------
 
-    def open_attempt(self, position: Sequence[int]) -> int:
+    def open_attempt(self, position: Sequence[int], say: Callable[[str], None] = print) -> int:
         """Count a start from `position` and return how many there were, this one included.
 
         Raises UserError after IDLE_STARTS starts from the same position: none of them made any progress. The count
         of those then begins anew, so that a mended training can be started again.
         """
         path = self.path / "attempts.json"
-        old: dict[str, Any] = read_json(path) if path.exists() else {"total": 0, "position": None, "idle": 0}
+        old = self._attempts(path, say)
+        self.held = self._lock_file()
         idle = old["idle"] if old["position"] == list(position) else 0
         if idle >= IDLE_STARTS:
             write_json(path, {**old, "idle": 0})
@@ -162,11 +174,42 @@ class StateFolder:
         write_json(path, {"total": total, "position": list(position), "idle": idle + 1})
         return total
 
+    def _attempts(self, path: Path, say: Callable[[str], None]) -> dict[str, Any]:
+        none: dict[str, Any] = {"total": 0, "position": None, "idle": 0}
+        try:
+            old = {**none, **read_json(path)} if path.exists() else none
+            return {"total": int(old["total"]), "position": old["position"], "idle": int(old["idle"])}
+        except (UserError, TypeError, ValueError) as error:
+            say(f"warning: {path.name} cannot be read ({error}); starts are counted anew")
+            remove(path)
+            return none
+
+    def close_attempt(self) -> None:
+        """Note that this start ended by itself: only starts that were killed count as made in vain."""
+        path = self.path / "attempts.json"
+        if self.held == self._lock_file():
+            write_json(path, {**self._attempts(path, lambda text: None), "idle": 0})
+
+    def check_here(self) -> None:
+        """Raise UserError where the folder that this training holds was deleted, or is another one by now."""
+        if self.held != self._lock_file() and self.held:
+            raise UserError(f"{self.path}: deleted while this training was at work in it; start again, to train anew")
+
+    def _lock_file(self) -> tuple[int, int] | None:
+        try:
+            found = (self.path / "lock").stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     def check_failed(self) -> None:
         """Raise UserError where an earlier start found that no further start can succeed."""
         marker = self.path / "FAILED_PERMANENT"
         if marker.exists():
-            reason = marker.read_text(encoding="utf-8").strip()
+            try:
+                reason = marker.read_text(encoding="utf-8", errors="replace").strip()
+            except OSError as error:
+                reason = f"its marker cannot be read ({error.strerror})"
             raise UserError(f"failed before, and would again: {reason} (to try all the same, delete {marker})")
 
     def fail(self, reason: str) -> NoReturn:
@@ -178,29 +221,58 @@ class StateFolder:
 
     @property
     def result(self) -> Path:
-        """The folder of the finished outputs; it exists only once they are complete."""
+        """The folder of the finished outputs; it exists only once they are complete and on the disk."""
         return self.path / "result"
 
     def finish(self, best_epoch: int, record: dict[str, Any]) -> None:
-        """Gather the outputs in `result`, then delete what only an unfinished training needs."""
+        """Gather the outputs in `result`, then delete what only an unfinished training needs.
+
+        Raises Unfinished where the best epoch's files are not what was written: the next start goes back to the last
+        checkpoint that is whole.
+        """
+        self.check_here()
         draft = self.path / "result.part"
-        shutil.rmtree(draft, ignore_errors=True)
+        remove(draft)
         draft.mkdir()
-        model, optimizer = self.best_paths(best_epoch)
-        for source, name in ((model, "model.safetensors"), (optimizer, "optimizer.safetensors")):
-            shutil.copyfile(source, draft / name)
-        write_text(draft / "model.sha256", file_sha256(model) + "\n")
-        shutil.copyfile(self.path / "metrics.jsonl", draft / "metrics.jsonl")
+        for source, name in zip(
+            self.best_paths(best_epoch), ("model.safetensors", "optimizer.safetensors"), strict=True
+        ):
+            try:
+                copy(source, draft / name)
+            except UserError as error:
+                raise Unfinished(f"{error}; the same command goes back to the last checkpoint that is whole") from error
+        write_text(draft / "model.sha256", file_sha256(draft / "model.safetensors") + "\n")
+        copy(self.path / "metrics.jsonl", draft / "metrics.jsonl")
         write_json(draft / "run.json", record)
+        sync_folder(draft)
         draft.replace(self.result)
+        sync_folder(self.path)
         for path in (*self.path.glob("checkpoint-*"), *self.path.glob("best-*"), self.path / "attempts.json"):
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def deliver(self, outputs: Mapping[str, Path]) -> None:
-        """Copy the finished outputs, by their names in `result`, to where they are wanted."""
+        """Copy the finished outputs, by their names in `result`, to where they are wanted; sweep there.
+
+        UserError where one of them is missing or not what was written, and none of them takes another's place then.
+        """
+        for name in outputs:
+            try:
+                if not (self.result / name).is_file():
+                    raise UserError(f"{self.result / name}: no such file")
+                verify(self.result / name)
+            except UserError as error:
+                cause = str(error).split(";")[0]
+                raise UserError(f"{cause}; delete the folder {self.result}, and the training is done anew") from error
         for name, target in outputs.items():
-            with replacing(target) as temporary:
-                shutil.copyfile(self.result / name, temporary)
+            _sweep(target.parent, target.name)
+            copy(self.result / name, target)
+
+
+def _sweep(folder: Path, name: str) -> None:
+    """Delete what killed processes had half written in a folder, of all files or of one."""
+    for path in folder.glob(f".{name}*.part"):
+        if f".{os.getpid()}." not in path.name:
+            remove(path)
 
 
 def _fingerprint(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:

@@ -51,20 +51,22 @@ def read(folder: Path) -> State:
     elif held(folder):
         name = "running"
     elif marker.exists():
-        name, note = "failed", marker.read_text(encoding="utf-8").strip()
+        name, note = "failed", _text(marker)
     elif progress:
         name, note = _ended(str(progress.get("state")))
-    finished = _json(folder / "result" / "run.json").get("cost", {})
-    attempts = _json(folder / "attempts.json").get("total", finished.get("attempts"))
+    finished = _json(folder / "result" / "run.json").get("cost")
+    attempts = _number(_json(folder / "attempts.json"), "total")
+    if attempts is None and isinstance(finished, dict):
+        attempts = _number(finished, "attempts")
     return State(
         folder=folder,
         name=name,
         note=note,
-        epoch=progress.get("epoch"),
-        step=progress.get("step"),
-        steps=progress.get("steps"),
-        dev_loss=progress.get("dev_loss"),
-        seconds=progress.get("seconds"),
+        epoch=_number(progress, "epoch"),
+        step=_number(progress, "step"),
+        steps=_number(progress, "steps"),
+        dev_loss=_number(progress, "dev_loss"),
+        seconds=_number(progress, "seconds"),
         attempts=attempts,
         changed=max((_changed(path) for path in folder.iterdir()), default=0.0),
     )
@@ -77,7 +79,7 @@ def held(folder: Path) -> bool:
         return False  # a trainer writes it before anything else, and removes it when it leaves in order
     if holder.get("host") == hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]:
         return _locked(folder / "lock")
-    return time.time() - (folder / "holder.json").stat().st_mtime < SILENT_SECONDS
+    return time.time() - _changed(folder / "holder.json") < SILENT_SECONDS
 
 
 def _ended(state: str) -> tuple[Name, str]:
@@ -93,10 +95,10 @@ def _locked(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:
+        return False  # gone, or not a file
     return False
 
 
@@ -105,6 +107,19 @@ def _changed(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:  # a trainer at work replaces its files
         return 0.0
+
+
+def _number(facts: dict[str, Any], key: str) -> Any:
+    """A number of a file that anything may have happened to; None for anything else."""
+    value = facts.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        return f"{path.name} cannot be read: {error.strerror}"
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,19 +1,24 @@
-"""When a training ends itself before it is done: a time budget, SIGTERM (the scheduler), SIGINT (Ctrl-C)."""
+"""When a training ends itself before it is done: a time budget, SIGTERM (the scheduler), SIGINT (Ctrl-C), SIGHUP."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+ECHO_SECONDS = 2.0  # Ctrl-C reaches the whole group, and then Snakemake tells its jobs again: that is one wish
 MARGIN_UNITS = 2.0  # slowest steps and slowest checkpoints to leave room for before the budget ends
 
 
 class Stop:
-    """Watches signals and the clock while its block runs. A second signal ends the process as it would have without."""
+    """Watches signals and the clock while its block runs.
+
+    Another signal, later than ECHO_SECONDS after the first, ends the process as it would have without.
+    """
 
     def __init__(self, budget: float, began: float) -> None:
         """`budget` in seconds since `began` (time.monotonic()); 0 is none."""
@@ -22,12 +27,14 @@ class Stop:
         self.slowest_unit = 0.0
         self.slowest_save = 0.0
         self.signal_name = ""
+        self.signalled = 0.0  # time.monotonic()
         self._earlier: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                self._earlier[number] = signal.signal(number, self._on_signal)
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+                    self._earlier[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(
@@ -36,8 +43,11 @@ class Stop:
         self._restore()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.signal_name = signal.Signals(number).name
-        self._restore()
+        if not self.signal_name:
+            self.signal_name, self.signalled = signal.Signals(number).name, time.monotonic()
+        elif time.monotonic() - self.signalled > ECHO_SECONDS:
+            self._restore()
+            os.kill(os.getpid(), number)
 
     def _restore(self) -> None:
         for number, handler in self._earlier.items():
