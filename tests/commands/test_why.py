@@ -23,7 +23,7 @@ Reason: Missing output files: results/a, results/b; Input files updated by anoth
 [Sat Nov 21 02:45:09 2026]
 Job 3: score german-x
 Reason: Params have changed since last execution: Union of exclusive params before and now across all output: before: \
-'{"bootstrap":100,"seed":1}' now: '{"bootstrap":200,"seed":1}' 
+'{"level":0.9}' now: '{"level":0.8}' 
 Job 4: freezing: table2
 Reason: Input files updated by another job: results/s1, results/s2; Set of input files has changed since last execution
 Job 5: report results/report.html
@@ -43,7 +43,7 @@ def test_reasons_in_few_words() -> None:
     assert why.reasons(DRY_RUN) == [
         "Snakemake would run 4 jobs for it",
         "  train german-x: there is no results/a and 1 more",
-        "  score german-x: settings changed (bootstrap: 100 → 200)",
+        "  score german-x: settings changed (level: 0.9 → 0.8)",
         "  freezing: table2: it reads other files than the last time",
         "  report results/report.html: a job before it makes results/t",
     ]

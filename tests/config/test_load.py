@@ -88,7 +88,7 @@ def test_the_default_config_is_valid() -> None:
         ({"corpora": {"german": {"source": {"snr_db": [40, 25]}}}}, ["snr_db", "smaller one first"]),
         ({"corpora": {"german": {"source": {"phrases": [3, 1]}}}}, ["phrases", "smaller one first"]),
         ({"models": {"deepspeech": {"hidden": 10**9}}}, ["hidden", "100000"]),
-        ({"scoring": {"bootstrap": 10**9}}, ["scoring.bootstrap", "1000000"]),
+        ({"scoring": {"level": 1.0}}, ["scoring.level", "less than 1"]),
         ({"recipes": {"finetune": {"batch_size": 10**9}}}, ["batch_size", "100000"]),
         ({"recipes": {"finetune": {"epochs": 10**500}}}, ["epochs", "digits"]),
         ({"studies": {"freezing": {"seeds": [1, 1, 1]}}}, ["freezing.seeds", "1 is given twice"]),

@@ -258,11 +258,9 @@ DecoderSpec = Annotated[GreedySpec | BeamSpec, Field(discriminator="kind")]
 
 
 class ScoringSpec(Strict):
-    """Intervals and tests: bootstrap over speakers."""
+    """Intervals: how sure they are."""
 
-    bootstrap: Annotated[Int, Field(ge=100, le=1_000_000)] = 1000
     level: Annotated[Float, Field(gt=0.5, lt=1)] = 0.95
-    seed: Int = 1
 
 
 # --- studies --------------------------------------------------------------------------------------
