@@ -15,7 +15,7 @@ from thaw.console import console
 from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR, Unfinished, UserError
 
 RULES = ("fetch", "audio", "manifest", "lm", "checkpoint", "train", "decode", "score", "exhibit", "report")
-PEOPLE = ("runs", "plan", "why", "gc", "transcribe", "features")
+PEOPLE = ("runs", "plan", "why", "gc", "verify", "transcribe", "features")
 
 
 def build_parser() -> argparse.ArgumentParser:
