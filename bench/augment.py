@@ -23,6 +23,7 @@ from thaw.config.run import RunRecipe
 from thaw.corpora.manifest import Utterance
 from thaw.files import write_bytes
 from thaw.models import build
+from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
 from thaw.training.data import Examples
 from thaw.training.distributed import World
@@ -62,7 +63,7 @@ def trainer_of(utterances: list[Utterance], hidden: int, batch: int, augmentatio
     )
     alphabet = Alphabet(LETTERS)
     network = build(run.model, alphabet.classes)
-    surgery = prepare(network, None, (), (), run.frozen, run.seed)
+    surgery = prepare(network, operations_of(run, network))
     examples = Examples(utterances, alphabet, run.model.frontend)
     optimizer = optimizer_for(run.recipe, surgery.trainable())
     return Trainer(run, network, surgery, optimizer, examples, examples, alphabet, World(), print)

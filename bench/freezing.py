@@ -22,6 +22,7 @@ from thaw.config.models import Block, DeepSpeechSpec, ModelSpec, QuartzNetSpec
 from thaw.config.schema import FrozenSpec, RecipeSpec
 from thaw.frontends import dimension
 from thaw.models import Noise, build
+from thaw.surgery.operations import Freeze, Reset
 from thaw.surgery.surgery import prepare
 from thaw.training.ctc import ctc_loss
 from thaw.training.optim import optimizer_for
@@ -75,7 +76,7 @@ def training_step(
     """A function that does one training step on a batch of noise."""
     device, batch = torch.device(arguments.device), int(arguments.batch)
     model = build(spec, CLASSES)
-    surgery = prepare(model, None, (), frozen, FrozenSpec(dropout="off"), seed=1)
+    surgery = prepare(model, [Reset(tuple(model.layers)), Freeze(frozen, FrozenSpec(dropout="off"))])
     model.to(device).train()
     quartznet = isinstance(spec, QuartzNetSpec)
     recipe = NOVOGRAD if quartznet else RecipeSpec(epochs=1)

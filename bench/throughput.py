@@ -28,6 +28,7 @@ from thaw.corpora.manifest import Utterance
 from thaw.frontends import dimension
 from thaw.models import build
 from thaw.models.layered import Drop, Noise
+from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
 from thaw.training.data import Batch, Examples
 from thaw.training.distributed import World
@@ -72,7 +73,7 @@ def thaw_steps(run: RunRecipe, examples: Examples, device: torch.device) -> Call
     """One call is one step of thaw's Trainer."""
     alphabet = Alphabet(ALPHABET)
     model = build(run.model, alphabet.classes)
-    surgery = prepare(model, None, (), (), run.frozen, run.seed)
+    surgery = prepare(model, operations_of(run, model))
     model.to(device)
     optimizer = optimizer_for(run.recipe, surgery.trainable())
     trainer = Trainer(run, model, surgery, optimizer, examples, examples, alphabet, World(device=device), print)

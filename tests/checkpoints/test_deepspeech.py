@@ -17,9 +17,9 @@ from tests.checkpoints import writer
 from thaw.checkpoints.bundle import Bundle
 from thaw.checkpoints.deepspeech import LSTM, OPAQUE, WEIGHTS, Imported, import_deepspeech, to_thaw
 from thaw.config.models import DeepSpeechSpec
-from thaw.config.schema import FrozenSpec
 from thaw.errors import UserError
 from thaw.frontends import features
+from thaw.surgery.operations import Load
 from thaw.surgery.surgery import prepare
 from thaw.training.ctc import ctc_loss
 from thaw.training.optim import AdamTF
@@ -81,7 +81,9 @@ def test_model_gives_tensorflows_logits_and_loss(imported: Imported, golden: Arr
 
 
 def test_next_step_is_tensorflows(imported: Imported, golden: Arrays):
-    surgery = prepare(imported.model, imported.model.state_dict(), [], [], FrozenSpec(), seed=1)
+    surgery = prepare(
+        imported.model, [Load("start", tuple(imported.model.layers))], {"start": imported.model.state_dict()}
+    )
     optimizer = AdamTF(surgery.trainable())
     taken = optimizer.transfer(imported.optimizer, surgery.kept_parameters())
     assert taken == list(surgery.trainable())

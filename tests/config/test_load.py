@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from thaw.config.load import load, merged, read_yaml, validate, with_includes
+from thaw.config.load import load, merged, read_yaml, validate
 from thaw.errors import UserError
 
 DEFAULT = Path("config/config.yaml")
+SAME = {name: {"alphabet": " abc"} for name in ("en", "de", "es")}
 
 
 def changed(**over: Any) -> dict[str, Any]:
@@ -28,9 +29,9 @@ def test_the_default_config_is_valid() -> None:
     [
         ({"corpora": {"german": {"sourc": 1}}}, ["corpora.german.sourc", "unknown key", "'source'"]),
         ({"corpora": {"german": {"source": {"voicee": 1}}}}, ["corpora.german.source", "voicee", "'voice'"]),
-        ({"corpora": {"german": {"source": {"kind": "tape"}}}}, ["corpora.german.source", "'synthetic'"]),
+        ({"corpora": {"german": {"source": {"kind": "tape"}}}}, ["corpora.german.source", "synthetic"]),
         ({"corpora": {"german": {"language": "gr"}}}, ["corpora.german.language", "'gr'", "de"]),
-        ({"models": {"deepspeech": {"kind": "tape"}}}, ["models.deepspeech", "'tape'", "'deepspeech'"]),
+        ({"models": {"deepspeech": {"kind": "tape"}}}, ["models.deepspeech", "'tape'", "deepspeech"]),
         ({"recipes": {"finetune": {"epochs": -1}}}, ["recipes.finetune.epochs", "-1"]),
         ({"treatments": {"frozen-1": {"freeze": ["layer1"]}}}, ["frozen-1.freeze", "'layer1'", "'layer_1'", "lstm"]),
         (
@@ -67,13 +68,49 @@ def test_the_default_config_is_valid() -> None:
             ["freezing.target_recipes.german.epoch", "'epochs'"],
         ),
         ({"studies": {"freezing": {"decoders": ["viterbi"]}}}, ["freezing.decoders", "'viterbi'", "greedy"]),
-        ({"studies": {"freezing": {"kind": "melting"}}}, ["freezing.kind", "'freezing'"]),
+        ({"studies": {"freezing": {"kind": "melting"}}}, ["freezing.kind", "freezing"]),
         ({"languages": {"de": {"alphabet": "abc"}}}, ["languages.de.alphabet", "space"]),
         ({"languages": {"de": {"alphabet": " aab"}}}, ["languages.de.alphabet", "twice"]),
         ({"studies": {"freezing": {"baseline": "scrach"}}}, ["freezing.baseline", "'scratch'"]),
         ({"name": "Mini Scale"}, ["name"]),
-        ({"studies": {"all": read_yaml(DEFAULT)["studies"]["freezing"]}}, ["studies.all", "taken"]),
         ({"execution": {"state": "../elsewhere"}}, ["execution.state", ".."]),
+        ({"execution": {"state": ""}}, ["execution.state", "folder"]),
+        # numbers: finite, in order, and with an end
+        ({"recipes": {"finetune": {"epochs": True}}}, ["recipes.finetune.epochs", "not true or false"]),
+        ({"recipes": {"finetune": {"learning_rate": True}}}, ["learning_rate", "not true or false"]),
+        ({"recipes": {"finetune": {"learning_rate": float("inf")}}}, ["finetune.learning_rate", "finite"]),
+        ({"treatments": {"frozen-1": {"recipe": {"epsilon": float("nan")}}}}, ["frozen-1.recipe.epsilon", "finite"]),
+        ({"decoders": {"lm": {"alpha": float("-inf")}}}, ["decoders.lm.alpha", "finite"]),
+        ({"decoders": {"lm": {"tune": {"alpha": [3, 0]}}}}, ["tune.alpha", "smaller one first"]),
+        ({"decoders": {"lm": {"beam": 10**9}}}, ["decoders.lm.beam.beam", "100000"]),
+        ({"corpora": {"german": {"source": {"snr_db": [40, 25]}}}}, ["snr_db", "smaller one first"]),
+        ({"corpora": {"german": {"source": {"phrases": [3, 1]}}}}, ["phrases", "smaller one first"]),
+        ({"models": {"deepspeech": {"hidden": 10**9}}}, ["hidden", "100000"]),
+        ({"scoring": {"bootstrap": 10**9}}, ["scoring.bootstrap", "1000000"]),
+        ({"recipes": {"finetune": {"batch_size": 10**9}}}, ["batch_size", "100000"]),
+        ({"recipes": {"finetune": {"epochs": 10**500}}}, ["epochs", "digits"]),
+        ({"studies": {"freezing": {"seeds": [1, 1, 1]}}}, ["freezing.seeds", "1 is given twice"]),
+        ({"studies": {"freezing": {"seeds": list(range(1001))}}}, ["freezing.seeds", "1000"]),
+        ({"studies": {"freezing": {"style": {"scratch": "blau"}}}}, ["style.scratch", "no colour", "'blau'"]),
+        # texts that no file, no terminal and no Snakemake can hold
+        ({"corpora": {"german": {"label": "a\0b"}}}, ["german.label", "no file can"]),
+        ({"corpora": {"german": {"label": "\ud83d"}}}, ["german.label", "no file can"]),
+        ({"corpora": {"german": {"two\nlines": 1}}}, ["two\\nlines", "unknown key"]),
+        ({"name": "x" * 101}, ["name", "100"]),
+        (
+            {"decoders": {"lm": {"language_model": {"extra_text": "x" * 300}}}},
+            ["lm.language_model.extra_text", "no such file"],
+        ),
+        ({"decoders": {"lm": {"language_model": {"extra_text": "~nobody/x"}}}}, ["extra_text", "no such file"]),
+        # an output layer that is kept has the source's alphabet
+        ({"treatments": {"frozen-1": {"reset": []}}}, ["frozen-1", "'en'", "german, spanish", "reset: [output]"]),
+        (
+            {
+                "studies": {"freezing": {"target_recipes": {"german": {"optimizer": "novograd", "weight_decay": 0.1}}}},
+                "treatments": {"frozen-1": {"recipe": {"optimizer": "adam-tf"}}},
+            },
+            ["frozen-1.recipe, after studies.freezing.target_recipes.german", "adam-tf has none"],
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_what_is_allowed(over: dict[str, Any], said: list[str]) -> None:
@@ -100,17 +137,21 @@ def test_several_mistakes_are_all_reported() -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
-def test_broken_yaml_and_missing_files_are_named(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.yaml"
-    broken.write_text("a: [1")
-    with pytest.raises(UserError, match=r"broken\.yaml: not YAML"):
-        read_yaml(broken)
-    with pytest.raises(UserError, match=r"absent\.yaml: no such config"):
-        read_yaml(tmp_path / "absent.yaml")
+def test_a_kept_output_layer_needs_the_same_alphabet_and_no_more() -> None:
+    """A treatment may give its targets the source's; two languages may have the same."""
+    kept = {"frozen-1": {"reset": []}}
+    validate(changed(treatments={"frozen-1": {"reset": ["layer_5"], "alphabet": "en"}}, languages=SAME))
+    validate(changed(treatments=kept, languages=SAME))
 
 
-def test_includes_lie_beneath(tmp_path: Path) -> None:
-    under = tmp_path / "under.yaml"
-    under.write_text("a: {x: 1, y: 2}\nb: 3\n")
-    assert with_includes({"include": [str(under)], "a": {"x": 9}}) == {"a": {"x": 9, "y": 2}, "b": 3}
-    assert with_includes({"include": [str(under)], "a": {"x": None}, "b": None}) == {"a": {"y": 2}}
+def test_a_file_with_braces_is_refused_since_snakemake_takes_them_for_wildcards(tmp_path: Path) -> None:
+    text = tmp_path / "{more}.txt"
+    text.touch()
+    with pytest.raises(UserError, match="wildcard; rename it"):
+        validate(changed(decoders={"lm": {"language_model": {"extra_text": str(text)}}}))
+
+
+def test_many_mistakes_are_cut_off() -> None:
+    with pytest.raises(UserError) as caught:
+        validate(changed(**{f"key-{number}": 1 for number in range(500)}))
+    assert str(caught.value).splitlines()[-1] == "config: and 480 more mistakes"

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tests.corpora.wavs import recording
 from thaw.config.sources import LibriSpeechSource, MlsSource
 from thaw.corpora import librispeech
-from thaw.corpora.fetch import fetch
+from thaw.corpora.fetch import fetch, read_source
 from thaw.corpora.listing import Listing
 from thaw.errors import UserError
 from thaw.files import read_jsonl
@@ -89,7 +89,7 @@ def test_archives_from_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def run() -> bytes:
         files = [tmp_path / name for name in ("u.jsonl", "r.tsv", "record.json")]
-        fetch(source, "en", tmp_path / "root", files[0], files[1], files[2], str(tmp_path / "mirror"))
+        fetch(read_source(source), "en", tmp_path / "root", files[0], files[1], files[2], str(tmp_path / "mirror"))
         return b"".join(path.read_bytes() for path in files)
 
     first = run()

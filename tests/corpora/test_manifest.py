@@ -20,7 +20,7 @@ from thaw.audio.wav import wav_header
 from thaw.commands import manifest as verb
 from thaw.config.models import DeepSpeechSpec
 from thaw.config.schema import AudioSpec, TextSpec
-from thaw.corpora.manifest import Built, Shard, build, manifest_sha256, read_manifest
+from thaw.corpora.manifest import SHARED_SPEAKERS, Built, Shard, build, manifest_sha256, read_manifest
 from thaw.errors import UserError
 from thaw.files import Reject, read_json, read_rejects, seal_of, write_jsonl, write_rejects
 
@@ -38,9 +38,11 @@ class Corpus:
         self.rejects: list[Reject] = []
         self.samples = 0
 
-    def add(self, id: str, split: str, text: str = "ja", samples: int = 16000, speaker: str = "s") -> None:
+    def add(
+        self, id: str, split: str, text: str = "ja", samples: int = 16000, speaker: str = "s", digest: str = ""
+    ) -> None:
         self.rows.append({"id": id, "split": split, "text_raw": text, "path": f"{id}.mp3", "speaker": speaker})
-        row = {"id": id, "offset": self.samples, "samples": samples, "digest": "0" * 16}
+        row = {"id": id, "offset": self.samples, "samples": samples, "digest": digest or f"{len(self.rows):016x}"}
         self.index.append(row | {"source_rate": 48000, "source_channels": 1})
         self.samples += samples
 
@@ -88,7 +90,7 @@ def test_rows_are_what_the_format_says(corpus: Corpus) -> None:
         "speaker": "anna",
         "text": "hallo welt",
         "text_raw": "Hallo, Welt!",
-        "digest": "0" * 16,
+        "digest": "0" * 15 + "4",
     }
 
 
@@ -236,8 +238,9 @@ def test_listed_is_kept_plus_rejected(tmp_path_factory: pytest.TempPathFactory, 
     built = corpus.build()
     kept = [row["id"] for rows in built.rows.values() for row in rows]
     assert sorted(kept + [reject.id for reject in built.rejects]) == sorted(row["id"] for row in corpus.rows)
-    for split, count in built.counts.items():
-        assert count["listed"] == sum(row["split"] == split for row in corpus.rows)
+    for split in ("train", "dev", "test"):
+        assert built.counts[split]["listed"] == sum(row["split"] == split for row in corpus.rows)
+        count = built.counts[split]
         assert count["listed"] == count["utterances"] + sum(count["rejected"].values())
         assert [row["id"] for row in built.rows[split]] == sorted(row["id"] for row in built.rows[split])
 
@@ -325,3 +328,56 @@ def test_another_programs_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "nemo.jsonl").write_text('{"audio_filepath": "a.wav", "duration": 1.0, "text": "a"}\n')
     with pytest.raises(UserError, match=r"nemo\.jsonl: a row is not one of thaw's manifests"):
         read_manifest(tmp_path / "nemo.jsonl")
+
+
+def test_the_same_audio_is_in_one_split_only(corpus: Corpus) -> None:
+    """Under whatever ids: what is tested on is neither learnt from nor chosen by."""
+    corpus.fill()
+    for name, split, digest in [
+        ("a", "test", "1"),
+        ("b", "dev", "1"),
+        ("c", "train", "1"),
+        ("d", "dev", "2"),
+        ("e", "train", "2"),
+        ("f", "train", "3"),
+        ("g", "train", "3"),  # twice in one split is no leak
+    ]:
+        corpus.add(name, split, digest=digest * 16)
+    built = corpus.build()
+    assert made_reasons(built) == {
+        "b": ("same audio in test", "a"),
+        "c": ("same audio in test", "a"),
+        "e": ("same audio in dev", "d"),
+    }
+    assert built.counts["train"]["rejected"] == {"same audio in dev": 1, "same audio in test": 1}
+    assert [row["id"] for row in built.rows["train"]] == ["f", "g", "good-train"]
+    assert built.counts["dev"]["listed"] == 3
+
+
+def test_a_test_utterance_that_is_left_out_frees_its_audio(corpus: Corpus) -> None:
+    corpus.fill()
+    corpus.add("a", "test", "ж", digest="1" * 16)
+    corpus.add("b", "train", digest="1" * 16)
+    assert "b" in {row["id"] for row in corpus.build().rows["train"]}
+
+
+def test_speakers_in_several_splits_are_counted(corpus: Corpus) -> None:
+    for name, speakers in {"train": "pqr", "dev": "rq", "test": "rst"}.items():
+        for speaker in speakers:
+            corpus.add(f"{name}-{speaker}", name, speaker=speaker)
+        for nameless in ("unknown", "part/unknown"):
+            corpus.add(f"{name}-{nameless}", name, speaker=nameless)
+    built = corpus.build()
+    assert built.counts[SHARED_SPEAKERS] == {"train+dev": 2, "train+test": 1, "dev+test": 1}
+
+
+def test_the_verb_warns_of_speakers_in_several_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run_verb(tmp_path, 1)
+    assert read_json(out / "counts.json")[SHARED_SPEAKERS]["train+test"] == 2
+    assert "warning: 2 of the speakers of test are in train too" in capsys.readouterr().err
+
+
+def test_splits_without_common_speakers_have_nothing_to_say(corpus: Corpus) -> None:
+    for split in ("train", "dev", "test"):
+        corpus.add(split, split, speaker=split)
+    assert list(corpus.build().counts) == ["train", "dev", "test"]

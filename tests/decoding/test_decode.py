@@ -20,7 +20,7 @@ from thaw.config.schema import BeamSpec, GreedySpec, TuningSpec
 from thaw.corpora.manifest import read_manifest
 from thaw.decoding import emissions as emissions_module
 from thaw.decoding.decode import check_references, decode
-from thaw.decoding.emissions import batches, emissions, load_recogniser
+from thaw.decoding.emissions import batches, emissions, load_recogniser, read_features
 from thaw.decoding.greedy import greedy
 from thaw.errors import UserError
 from thaw.files import read_json, read_jsonl, write_jsonl
@@ -83,7 +83,7 @@ def test_batches_hold_every_utterance_once_and_few_frames(folder: Path, monkeypa
 def test_emissions_are_log_probabilities_and_do_not_depend_on_the_batch(folder: Path) -> None:
     recogniser = load_recogniser(model_of(folder), "cpu")
     utterances = read_manifest(folder / "test.jsonl")
-    together = {u.id: scores for u, scores in emissions(recogniser, utterances)}
+    together = {u.id: scores for u, scores in emissions(recogniser, read_features(recogniser, utterances))}
     for utterance in utterances:
         (alone,) = recogniser.log_probs([utterance.pcm()])
         scores = together[utterance.id]

@@ -14,12 +14,12 @@ from typing import Any
 from thaw.canonical import canonical_json
 from thaw.config.schema import ScoringSpec
 from thaw.exhibits.spec import ExhibitSpec, drawable
+from thaw.exhibits.together import exhibits, together
 from thaw.files import write_json, write_jsonl
 from thaw.randomness import rng
 from thaw.report.page import ReportExhibit, ReportSpec
-from thaw.scoring.counts import UtteranceCounts, count_rows, score
-from thaw.studies import exhibits
-from thaw.studies.all import together
+from thaw.scoring.counts import UtteranceCounts, count_rows
+from thaw.scoring.scores import score
 
 ROOT = Path(__file__).parents[2]
 TREATMENTS = {
@@ -239,7 +239,11 @@ def counts_of(errors: dict[str, tuple[int, int]], reference: int = 10) -> list[U
     from thaw.scoring.edits import Edits
 
     return [
-        UtteranceCounts(f"clip-{speaker}", speaker, Edits(sub=word, ref=reference), Edits(sub=char, ref=5 * reference))
+        UtteranceCounts(
+            f"clip-{speaker}",
+            speaker,
+            {"word": Edits(sub=word, ref=reference), "char": Edits(sub=char, ref=5 * reference)},
+        )
         for speaker, (word, char) in sorted(errors.items())
     ]
 

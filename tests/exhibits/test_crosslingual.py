@@ -17,8 +17,8 @@ from thaw.exhibits.dev import best_epoch, read_epochs
 from thaw.exhibits.published import read_rates
 from thaw.exhibits.spec import drawable
 from thaw.exhibits.style import TARGET_COLOURS
+from thaw.exhibits.together import exhibits
 from thaw.files import read_jsonl, write_jsonl
-from thaw.studies import exhibits
 from thaw.studies.crosslingual import RATES
 
 TARGETS = {"russian": "Russian", "spanish": "Spanish"}

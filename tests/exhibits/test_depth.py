@@ -11,8 +11,7 @@ from tests.exhibits.fakes import Fakes
 from tests.exhibits.test_tables import draw, grid_of, rows_of, texts
 from thaw.exhibits.depth import read_pairs
 from thaw.exhibits.spec import ExhibitSpec, drawable
-from thaw.studies import exhibits
-from thaw.studies.all import together
+from thaw.exhibits.together import exhibits, together
 
 BOTH = [("deepspeech", "German"), ("deepspeech", "Spanish"), ("quartznet", "Russian"), ("quartznet", "Spanish")]
 

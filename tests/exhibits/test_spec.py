@@ -13,7 +13,8 @@ from tests.exhibits.fakes import Fakes
 from thaw.commands import exhibit as command
 from thaw.errors import UserError
 from thaw.exhibits.spec import ExhibitSpec, drawable, parse, scale_note
-from thaw.studies import KINDS, exhibits
+from thaw.exhibits.together import exhibits
+from thaw.studies import KINDS
 
 
 def test_scale_is_said_in_words() -> None:
@@ -76,7 +77,7 @@ def test_a_study_is_cheap_to_import(kind: str) -> None:
 
 
 def test_unknown_studies_are_refused() -> None:
-    with pytest.raises(UserError, match="no study of kind 'melting'; there are: freezing"):
+    with pytest.raises(UserError, match="no study of kind 'melting'; allowed: crosslingual, freezing"):
         exhibits("melting")
 
 

@@ -15,8 +15,8 @@ from tests.exhibits.fakes import Fakes, counts_of
 from thaw.errors import UserError
 from thaw.exhibits.grid import Block, Cell, Column, Grid, latex, markdown, tex_escape
 from thaw.exhibits.spec import ExhibitSpec
+from thaw.exhibits.together import exhibits
 from thaw.exhibits.write import write_exhibit
-from thaw.studies import exhibits
 
 EIGHT = "abcdefgh"  # speakers: enough for a sign-flip p below 0.05
 

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from thaw.config.models import DeepSpeechSpec, QuartzNetSpec
 from thaw.errors import UserError
-from thaw.models.layered import Drop, Layer, LayeredModel, Noise
+from thaw.frontends import dimension
+from thaw.models import build
+from thaw.models.layered import Drop, Layer, LayeredModel, Noise, keep
 
 RATES = {"a": 0.4, "b": 0.4, "off": 0.0}
 
@@ -123,3 +126,37 @@ def test_load_layers_says_which_layer_does_not_fit():
     low = {key: tensor for key, tensor in model.layer_state("low").items() if "bias" not in key}
     with pytest.raises(UserError, match=r"layer low .* expected tensors .*low\.linear\.bias"):
         model.load_layers(low, ["low"], "s.st")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        DeepSpeechSpec(kind="deepspeech", hidden=8, context=2),
+        QuartzNetSpec(kind="quartznet", variant="mini-3x1"),
+        QuartzNetSpec(kind="quartznet", variant="mini-5x2"),
+    ],
+    ids=["deepspeech", "mini-3x1", "mini-5x2"],
+)
+def test_what_lies_beyond_an_utterances_end_reaches_nothing(spec: DeepSpeechSpec | QuartzNetSpec):
+    """Of every layer, in training: neither valid frames nor statistics nor gradients. Kept activations rest on it."""
+    lengths = torch.tensor([24, 17, 3])
+    x = randn(3, 24, dimension(spec.frontend))
+    for name in build(spec, 5).layers:
+        results = []
+        for rubbish in (0.0, 1e3):
+            model = build(spec, 5)
+            model.initialise(1)
+            layer, given = model.layer(name).train(), x.clone()
+            for row, length in enumerate(lengths.tolist()):
+                given[row, length:] = rubbish
+            given.requires_grad_()
+            y, shorter = layer(given, lengths, keep)
+            valid = [row[:length] for row, length in zip(y, shorter.tolist(), strict=True)]
+            torch.cat(valid).square().sum().backward()
+            assert given.grad is not None
+            inside = [row[:length] for row, length in zip(given.grad, lengths.tolist(), strict=True)]
+            gradients = [p.grad for p in layer.parameters() if p.grad is not None]
+            results.append([*valid, *inside, *gradients, *layer.buffers()])
+        assert all(torch.equal(one, other) for one, other in zip(*results, strict=True)), name
+        assert y.shape[1] == layer.padded(x.shape[1])
+        lengths, x = shorter, y.detach()

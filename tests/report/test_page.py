@@ -211,7 +211,7 @@ def test_samples_are_the_best_the_median_and_the_worst(tmp_path: Path) -> None:
     fakes = Fakes(tmp_path, treatments=("frozen-0",), targets={"german": "German"}, utterances=9)
     spec = fakes.report([])
     seed = load_seed(spec.runs[0], spec.runs[0].decodes[0])
-    rates = sorted(row.word.errors / row.word.ref for row in seed.counts)
+    rates = sorted(row.counts["word"].errors / row.counts["word"].total for row in seed.counts)
     shown = samples(seed, each=1)
     assert [sample.place for sample in shown] == ["best", "median", "worst"]
     assert [sample.rate for sample in shown] == [rates[0], rates[4], rates[-1]]

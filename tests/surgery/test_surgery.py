@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from thaw.config.models import DeepSpeechSpec
 from thaw.config.schema import FrozenSpec
 from thaw.errors import UserError
 from thaw.models import LayeredModel, build
-from thaw.surgery.surgery import Surgery, SurgeryError, parameter_counts, prepare
+from thaw.surgery.checks import SurgeryError
+from thaw.surgery.operations import START, Freeze, KeepRows, Load, Operation, Reset
+from thaw.surgery.surgery import Surgery, parameter_counts, prepare
 from thaw.training.ctc import ctc_loss
 from thaw.training.optim import AdamTF
 
@@ -34,6 +37,26 @@ def start(classes: int = 9) -> dict[str, Tensor]:
     return source.state_dict()
 
 
+def prepared(
+    model: LayeredModel,
+    start: dict[str, Tensor] | None = None,
+    reset: Sequence[str] = (),
+    freeze: Sequence[str] = (),
+    frozen: FrozenSpec | None = None,
+    seed: int = 1,
+    rows: dict[int, int] | None = None,
+) -> Surgery:
+    """As a training with these YAML keys would be prepared."""
+    every = tuple(model.layers)
+    operations: list[Operation] = [Reset(tuple(reset) if start else every, seed=seed)]
+    if start:
+        operations.insert(0, Load(START, tuple(name for name in every if name not in reset)))
+    if rows:
+        operations.append(KeepRows(every[-1], tuple(rows.items())))
+    operations.append(Freeze(tuple(freeze), frozen or FrozenSpec()))
+    return prepare(model, operations, {START: start} if start else {})
+
+
 def train(surgery: Surgery, steps: int = 2) -> AdamTF:
     optimizer = AdamTF(surgery.trainable())
     x = torch.randn(2, 12, 26, generator=torch.Generator().manual_seed(4))
@@ -49,7 +72,7 @@ def train(surgery: Surgery, steps: int = 2) -> AdamTF:
 @pytest.mark.parametrize("freeze", FREEZE_SETS, ids="+".join)
 def test_a_transfer_with_frozen_layers(freeze: tuple[str, ...]):
     given = start(classes=7)
-    surgery = prepare(model(9), given, ["layer_6"], freeze, FrozenSpec(), seed=1)
+    surgery = prepared(model(9), given, ["layer_6"], freeze, FrozenSpec(), seed=1)
     record = surgery.check_start()
     optimizer = train(surgery)
     record |= surgery.check_end(optimizer.unmoved())
@@ -64,7 +87,7 @@ def test_a_transfer_with_frozen_layers(freeze: tuple[str, ...]):
 
 
 def test_scratch_draws_every_layer_from_the_seed():
-    surgery = prepare(model(), None, [], [], FrozenSpec(), seed=5)
+    surgery = prepared(model(), None, [], [], FrozenSpec(), seed=5)
     reference = model()
     reference.initialise(5)
     assert all(torch.equal(t, reference.state_dict()[k]) for k, t in surgery.model.state_dict().items())
@@ -73,7 +96,7 @@ def test_scratch_draws_every_layer_from_the_seed():
 
 
 def test_a_reset_layer_is_what_scratch_would_draw():
-    surgery = prepare(model(), start(), ["layer_5", "layer_6"], [], FrozenSpec(), seed=5)
+    surgery = prepared(model(), start(), ["layer_5", "layer_6"], [], FrozenSpec(), seed=5)
     reference = model()
     reference.initialise(5)
     for key, tensor in reference.state_dict().items():
@@ -84,24 +107,24 @@ def test_a_reset_layer_is_what_scratch_would_draw():
 
 def test_a_reset_layer_may_be_absent_from_the_start():
     given = {key: tensor for key, tensor in start().items() if "layer_6" not in key}
-    prepare(model(), given, ["layer_6"], [], FrozenSpec(), seed=1).check_start()
+    prepared(model(), given, ["layer_6"], [], FrozenSpec(), seed=1).check_start()
     with pytest.raises(UserError, match="the start: layer layer_6 does not fit this model: it is missing there"):
-        prepare(model(), given, [], [], FrozenSpec(), seed=1)
+        prepared(model(), given, [], [], FrozenSpec(), seed=1)
 
 
 def test_names_and_shapes_that_do_not_fit():
     with pytest.raises(UserError, match=r"freeze: .*no layers \['layer_4'\]; its layers: layer_1, .*layer_6"):
-        prepare(model(), None, [], ["layer_4"], FrozenSpec(), seed=1)
+        prepared(model(), None, [], ["layer_4"], FrozenSpec(), seed=1)
     with pytest.raises(UserError, match=r"reset: .*no layers \['out'\]"):
-        prepare(model(), start(), ["out"], [], FrozenSpec(), seed=1)
+        prepared(model(), start(), ["out"], [], FrozenSpec(), seed=1)
     with pytest.raises(UserError, match=r"layer_6 .*\(9, 12\) here, \(7, 12\) there.*other alphabets"):
-        prepare(model(9), start(7), [], [], FrozenSpec(), seed=1)
+        prepared(model(9), start(7), [], [], FrozenSpec(), seed=1)
     with pytest.raises(UserError, match="nothing is left to train"):
-        prepare(model(), start(), [], LAYERS, FrozenSpec(), seed=1)
+        prepared(model(), start(), [], LAYERS, FrozenSpec(), seed=1)
 
 
 def test_a_frozen_layer_that_is_trained_after_all_is_caught():
-    surgery = prepare(model(), start(), [], ["lstm"], FrozenSpec(), seed=1)
+    surgery = prepared(model(), start(), [], ["lstm"], FrozenSpec(), seed=1)
     surgery.model.layer("lstm").bias.requires_grad_(True)  # what the published runs did, in effect
     with pytest.raises(SurgeryError, match=r"mixed up: \['layers.lstm.bias'\]"):
         surgery.check_start()
@@ -115,7 +138,7 @@ def test_a_frozen_layer_that_is_trained_after_all_is_caught():
 
 
 def test_weights_that_are_not_the_starts_are_caught():
-    surgery = prepare(model(), start(), ["layer_6"], ["layer_1"], FrozenSpec(), seed=1)
+    surgery = prepared(model(), start(), ["layer_6"], ["layer_1"], FrozenSpec(), seed=1)
     with torch.no_grad():
         surgery.model.layer("layer_2").weight[0, 0] += 1e-6
     with pytest.raises(SurgeryError, match="layer layer_2 differs from the start's"):
@@ -126,14 +149,14 @@ def test_a_reset_that_did_nothing_is_caught():
     given = model()
     given.initialise(1)
     with pytest.raises(SurgeryError, match=r"reset left the start's values in \['layers.layer_6.weight'\]"):
-        prepare(model(), given.state_dict(), ["layer_6"], [], FrozenSpec(), seed=1).check_start()
+        prepared(model(), given.state_dict(), ["layer_6"], [], FrozenSpec(), seed=1).check_start()
 
 
 def test_a_trainable_tensor_that_stands_still_is_caught_unless_its_gradient_was_zero():
-    surgery = prepare(model(), start(), [], [], FrozenSpec(), seed=1)
+    surgery = prepared(model(), start(), [], [], FrozenSpec(), seed=1)
     with torch.no_grad():
         surgery.model.layer("layer_5").bias.fill_(-1e6)  # a dead layer: no gradient at or below it
-    surgery = Surgery(surgery.model, None, list(LAYERS), [], FrozenSpec())
+    surgery = Surgery(surgery.model, surgery.operations)
     optimizer = train(surgery)
     dead = surgery.check_end(optimizer.unmoved())["without_gradient"]
     assert "layers.layer_5.weight" in dead
@@ -144,7 +167,7 @@ def test_a_trainable_tensor_that_stands_still_is_caught_unless_its_gradient_was_
 
 @pytest.mark.parametrize(("norm", "moves"), [("eval", False), ("train", True)])
 def test_norms_of_frozen_layers(norm: str, moves: bool):
-    surgery = prepare(normed_model(), None, [], ["low"], FrozenSpec.model_validate({"norm": norm}), seed=1)
+    surgery = prepared(normed_model(), None, [], ["low"], FrozenSpec.model_validate({"norm": norm}), seed=1)
     before = surgery.model.layer("low").norm.running_mean.clone()
     surgery.model.eval()
     surgery.model.train()
@@ -162,7 +185,7 @@ def test_norms_of_frozen_layers(norm: str, moves: bool):
 
 
 def test_norms_of_frozen_layers_that_learn():
-    surgery = prepare(normed_model(), None, [], ["low"], FrozenSpec(norm="learn"), seed=1)
+    surgery = prepared(normed_model(), None, [], ["low"], FrozenSpec(norm="learn"), seed=1)
     low = surgery.model.layer("low")
     assert set(surgery.check_start()["trainable"]) == {
         *(f"layers.low.norm.{name}" for name in ("weight", "bias")),
@@ -186,7 +209,7 @@ def test_norms_of_frozen_layers_that_learn():
 
 def test_a_reset_output_layer_keeps_the_rows_of_shared_letters():
     given, rows = start(classes=7), {0: 0, 3: 2, 8: 6}
-    surgery = prepare(model(9), given, ["layer_6"], [], FrozenSpec(), seed=1, rows=rows)
+    surgery = prepared(model(9), given, ["layer_6"], [], FrozenSpec(), seed=1, rows=rows)
     assert surgery.check_start()["output_rows_kept"] == 3
     fresh = model(9)
     fresh.initialise(1)
@@ -211,19 +234,19 @@ def test_rows_of_another_width_are_refused():
     other = build(DeepSpeechSpec(kind="deepspeech", hidden=10, context=2), 9)
     other.initialise(1)
     with pytest.raises(UserError, match=r"no rows for layers\.layer_6\.weight"):
-        prepare(model(), other.state_dict(), LAYERS, [], FrozenSpec(), seed=1, rows={0: 0})
+        prepared(model(), other.state_dict(), LAYERS, [], FrozenSpec(), seed=1, rows={0: 0})
 
 
 def test_dropout_rates_by_layer():
-    on = prepare(model(), None, [], ["layer_1", "lstm"], FrozenSpec(), seed=1)
-    off = prepare(model(), None, [], ["layer_1", "lstm"], FrozenSpec(dropout="off"), seed=1)
+    on = prepared(model(), None, [], ["layer_1", "lstm"], FrozenSpec(), seed=1)
+    off = prepared(model(), None, [], ["layer_1", "lstm"], FrozenSpec(dropout="off"), seed=1)
     assert on.dropout_rates(0.4) == dict.fromkeys(LAYERS, 0.4)
     assert off.dropout_rates(0.4) == dict.fromkeys(LAYERS, 0.4) | {"layer_1": 0.0, "lstm": 0.0}
 
 
 def test_a_model_can_be_prepared_again():
     made = model()
-    prepare(made, None, [], ["layer_1"], FrozenSpec(), seed=1)
-    surgery = prepare(made, start(), ["layer_6"], ["layer_2"], FrozenSpec(), seed=1)
+    prepared(made, None, [], ["layer_1"], FrozenSpec(), seed=1)
+    surgery = prepared(made, start(), ["layer_6"], ["layer_2"], FrozenSpec(), seed=1)
     surgery.check_start()
     assert parameter_counts(made)["trainable"] == parameter_counts(made)["total"] - (12 * 12 + 12)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from thaw.audio.wav import clip_digest, wav_header
 from thaw.canonical import canonical_json
 from thaw.cli import main
+from thaw.config.run import RunRecipe
 from thaw.files import write_bytes, write_jsonl
 from thaw.randomness import rng
 
@@ -79,9 +80,7 @@ class Bench:
         """The same corpus and a changed recipe: keys of RunRecipe, or of its `recipe` part."""
         new = json.loads(json.dumps(self.recipe))
         for key, value in changes.items():
-            (new if key in ("start", "reset", "freeze", "optimizer_state", "seed", "alphabet") else new["recipe"])[
-                key
-            ] = value
+            (new if key in RunRecipe.model_fields else new["recipe"])[key] = value
         return Bench(self.folder, self.train, self.dev, new)
 
     def outputs(self, out: str) -> dict[str, Path]:

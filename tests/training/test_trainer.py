@@ -12,15 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from tests.training.conftest import ALPHABET, make_recipe, same_but_for_time, sentences, write_split
 from thaw.config.run import RunRecipe
-from thaw.config.schema import FrozenSpec
 from thaw.models import build
 from thaw.models.layered import Noise
+from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
 from thaw.training.ctc import ctc_loss
 from thaw.training.data import read_examples
@@ -33,19 +34,24 @@ MakeTrainer = Callable[..., Trainer]
 
 
 def make_trainer(
-    folder: Path, world: World | None = None, said: list[str] | None = None, hidden: int = 16, **recipe: Any
+    folder: Path,
+    world: World | None = None,
+    said: list[str] | None = None,
+    hidden: int = 16,
+    model: dict[str, Any] | None = None,
+    **recipe: Any,
 ) -> Trainer:
     plain = make_recipe(**recipe)
-    run = RunRecipe.model_validate({**plain, "model": {**plain["model"], "hidden": hidden}})
+    run = RunRecipe.model_validate({**plain, "model": model or {**plain["model"], "hidden": hidden}})
     alphabet = Alphabet(ALPHABET)
     train = write_split(folder, "train", sentences("train", 24))
     dev = write_split(folder, "dev", sentences("dev", 10))
-    examples = [read_examples([path], alphabet, "deepspeech") for path in (train, dev)]
-    model = build(run.model, alphabet.classes)
-    surgery = prepare(model, None, (), (), FrozenSpec(), run.seed)
+    examples = [read_examples([path], alphabet, run.model.frontend) for path in (train, dev)]
+    built = build(run.model, alphabet.classes)
+    surgery = prepare(built, operations_of(run, built))
     optimizer = optimizer_for(run.recipe, surgery.trainable())
     say = (said if said is not None else []).append
-    return Trainer(run, model, surgery, optimizer, *examples, alphabet, world or World(), say)
+    return Trainer(run, built, surgery, optimizer, *examples, alphabet, world or World(), say)
 
 
 @pytest.fixture
@@ -209,7 +215,7 @@ def test_utterances_without_a_finite_loss_are_named_and_left_out(tmp_path: Path)
     bad = trainer.examples.utterances[3]
     poison(trainer, bad.id)
     loss, counted, left_out = trainer.accumulate(range(8))
-    trainer.whole_gradient(8, counted, left_out)
+    trainer.whole_gradient(8, counted)
     rest = [0, 1, 2, 4, 5, 6, 7]
     clean_loss, _, _ = clean.accumulate(rest)
     assert (loss, counted, left_out) == (clean_loss, 7, [bad.id])
@@ -222,21 +228,77 @@ def test_utterances_without_a_finite_loss_are_named_and_left_out(tmp_path: Path)
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
-def test_a_batch_without_any_finite_loss_ends_the_training(make: MakeTrainer) -> None:
-    trainer = make(order="sorted")
-    names = [utterance.id for utterance in trainer.examples.utterances[:8]]
-    poison(trainer, *names)
-    with pytest.raises(Diverged, match=rf"epoch 1 at step 1: .*{names[0]}.*max_gradient_norm \(now 0: no clipping\)"):
-        run_to_end(trainer)
+QUARTZNET = {"kind": "quartznet", "variant": "mini-3x1"}
 
 
-def test_a_gradient_that_is_not_finite_never_reaches_the_weights(make: MakeTrainer) -> None:
-    trainer = make(order="sorted", max_gradient_norm=1.0)
+def after_steps(trainer: Trainer, *batches: list[int]) -> dict[str, Tensor]:
+    trainer.model.train()
+    for batch in batches:
+        trainer.step(batch)
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("how", ["loss", "features"])
+def test_norms_know_nothing_of_an_utterance_that_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Two forward passes would move running statistics twice, and one value that is not a number would spoil them."""
+    bad, rest = 3, [0, 1, 2, 4, 5, 6, 7]
+    trainer = make_trainer(tmp_path, model=QUARTZNET, order="sorted")
+    if how == "loss":
+        poison(trainer, trainer.examples.utterances[bad].id)
+    else:
+        trainer.examples.features(bad)
+        monkeypatch.setitem(trainer.examples.cache, (bad, 1.0), np.full_like(trainer.examples.features(bad), math.nan))
+    got = after_steps(trainer, list(range(8)))
+    wanted = after_steps(make_trainer(tmp_path, model=QUARTZNET, order="sorted"), rest)
+    statistics = [name for name in got if "running" in name]
+    assert statistics
+    assert all(torch.equal(got[name], wanted[name]) for name in statistics)
+    for name, tensor in got.items():
+        torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=2e-3)  # steps of 0.01; a mean over seven
+    assert trainer.progress.sums.non_finite == [trainer.examples.utterances[bad].id]
+
+
+@pytest.mark.parametrize("how", ["loss", "gradient"])
+def test_a_step_without_a_finite_gradient_is_as_if_its_batch_had_not_been(tmp_path: Path, how: str) -> None:
+    said: list[str] = []
+    trainer = make_trainer(tmp_path, said=said, model=QUARTZNET, epochs=1, order="sorted", schedule="cosine")
+    first = trainer.examples.utterances[8].id
+    if how == "loss":
+        poison(trainer, *(utterance.id for utterance in trainer.examples.utterances[8:16]))
+    else:
+        head = trainer.model.layers["decoder"]
+        head.bias.register_hook(lambda grad: grad * (math.inf if trainer.progress.batch == 1 else 1.0))
+    row = run_to_end(trainer)[0]
+    clean = make_trainer(tmp_path, model=QUARTZNET, epochs=1, order="sorted", schedule="cosine")
+    after_steps(clean, list(range(8)))
+    clean.progress.step += 1  # the schedule goes on
+    wanted = after_steps(clean, list(range(16, 24)))
+    assert all(torch.equal(wanted[name], tensor) for name, tensor in trainer.model.state_dict().items())
+    assert (row["skipped"], row["step"], row["utterances"], trainer.progress.skipped) == (1, 3, 16, 0)
+    assert int(trainer.optimizer.state()["step"]) == 2
+    assert "epoch 1, step 2: skipped, " in said[-1]
+    assert first in said[-1]
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_too_many_skipped_steps_in_a_row_end_the_training(make: MakeTrainer, most: int) -> None:
+    trainer = make(order="sorted", max_skipped_steps=most)
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     trainer.model.layers["layer_6"].bias.register_hook(lambda gradient: gradient * math.inf)
-    with pytest.raises(Diverged, match=f"gradient of the batch is not finite .*{trainer.examples.utterances[0].id}"):
+    last = trainer.examples.utterances[8 * most].id
+    expected = rf"epoch 1 at step {most + 1}: {most + 1} steps .*{last}.*max_gradient_norm \(now 0: no clipping\)"
+    with pytest.raises(Diverged, match=expected):
         run_to_end(trainer)
     assert all(torch.equal(before[name], tensor) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_an_epoch_of_skipped_steps_has_no_mean_loss(make: MakeTrainer) -> None:
+    trainer = make(epochs=1)
+    trainer.model.layers["layer_6"].bias.register_hook(lambda gradient: gradient * math.inf)
+    row = run_to_end(trainer)[0]
+    assert (row["train_loss"], row["gradient_norm"], row["skipped"]) == (None, None, 3)
 
 
 def test_dev_utterances_without_a_finite_loss_do_not_hide_the_rest(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 # The checked config, its plan, and how the other files look things up in them.
 import fcntl
 import os
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+from thaw.planning import contents
 from thaw.planning import layout
 from thaw.planning import showing
 from thaw.canonical import canonical_json
-from thaw.config.load import semantic, validate
+from thaw.config.load import validate
+from thaw.config.models import semantic
 from thaw.errors import UserError
 from thaw.planning.plan import SCORE_VERSION, resolve
 
@@ -31,9 +34,13 @@ REPORT = layout.report(PLAN.config.name)
 EXHIBITS = showing.exhibits(PLAN)
 REPORT_SPEC = showing.report_spec(PLAN)
 
-# Rules call `thaw`, which lives beside the Python that runs Snakemake, also where the environment is not activated. It
-# takes the shell's place and writes the log itself, so that its exit status is the job's, whatever signal comes to all.
-shell.prefix(f'set -eu; export PATH="{Path(sys.executable).parent}:$PATH"; exec ')
+# Snakemake fills `{names}` into a text of a rule, but not into what a function returns: so what a person wrote (a label,
+# a path) comes from a function, and stands in `shell:` as {…:q}, quoted (tests/workflow/test_quoting.py holds both).
+
+# Rules call `thaw`, which lives beside the Python that runs Snakemake, also where the environment is not activated. They
+# `exec` it, and it writes the log itself: so its exit status is the job's, whatever signal comes to all of the job.
+BESIDE = shlex.quote(str(Path(sys.executable).parent))
+shell.prefix(f'set -eu; export PATH={BESIDE}:"$PATH"; ')
 
 
 wildcard_constraints:
@@ -43,11 +50,12 @@ wildcard_constraints:
     name="[a-z0-9-]+",
 
 
-# All that a source run is made from goes first: every transferred run waits for it.
+# All that others start from goes first, with what it is made from: they wait for it.
 FIRST = {
     made
-    for study in PLAN.studies
-    for run in study.sources
+    for later in PLAN.runs.values()
+    for run in later.origins
+    if run.id in PLAN.runs
     for made in (
         run.id,
         run.manifest.id,
@@ -72,6 +80,11 @@ def tries_again(times):
 def first(wildcards):
     """The priority of a job."""
     return 10 if wildcards.id in FIRST else 0
+
+
+def own_files(corpus):
+    """The user's own files that a corpus is listed from; none where it is got or made."""
+    return contents.source_inputs(corpus.spec.source, corpus.spec.language)
 
 
 def start_files(wildcards, name):

@@ -3,6 +3,9 @@
 
 # The corpus's own files stay in a folder that is no output, so that a failed attempt does not delete a download.
 rule fetch:
+    input:
+        # The user's own tables. What they hold is part of the id, so an edit is another job, and a touch is none.
+        own=lambda wildcards: ancient(own_files(PLAN.sources[wildcards.id])),
     output:
         utterances="results/corpora/{id}/utterances.jsonl",
         rejects="results/corpora/{id}/rejects.tsv",
@@ -17,16 +20,17 @@ rule fetch:
     resources:
         runtime=720,
         mem_mb=2000,
-        mirror=EXECUTION.mirror,
+        mirror=lambda wildcards: EXECUTION.mirror,
     params:
         source=lambda wildcards: PLAN.sources[wildcards.id].source_json,
         language=lambda wildcards: PLAN.sources[wildcards.id].spec.language,
+        content=lambda wildcards: PLAN.sources[wildcards.id].content,
     message:
         "fetch {wildcards.id}"
     shell:
-        "thaw --log {log} fetch --source {params.source:q} --language {params.language}"
-        " --threads {threads} --root results/corpora/{wildcards.id}/files --mirror={resources.mirror:q}"
-        " --utterances {output.utterances} --rejects {output.rejects} --record {output.record}"
+        "exec thaw --log {log:q} fetch --source {params.source:q} --language {params.language:q}"
+        " --content={params.content:q} --threads {threads:q} --root results/corpora/{wildcards.id:q}/files --mirror={resources.mirror:q}"
+        " --utterances {output.utterances:q} --rejects {output.rejects:q} --record {output.record:q}"
 
 
 rule audio:
@@ -51,9 +55,9 @@ rule audio:
     message:
         "convert shard {wildcards.shard} of {wildcards.id}"
     shell:
-        "thaw --log {log} audio --audio {params.audio:q} --utterances {input.utterances} --threads {threads}"
-        " --shard {wildcards.shard} --shards {params.shards}"
-        " --wav {output.wav} --index {output.index} --rejects {output.rejects}"
+        "exec thaw --log {log:q} audio --audio {params.audio:q} --utterances {input.utterances:q} --threads {threads:q}"
+        " --shard {wildcards.shard:q} --shards {params.shards:q}"
+        " --wav {output.wav:q} --index {output.index:q} --rejects {output.rejects:q}"
 
 
 rule manifest:
@@ -94,7 +98,7 @@ rule manifest:
     message:
         "manifests of {wildcards.id}"
     shell:
-        "thaw --log {log} manifest --text {params.text:q} --frames {params.frames:q} --utterances {input.utterances}"
-        " --index {input.index} --wav {input.wav} --rejects-in {input.corpus_rejects} {input.rejects}"
-        " --train {output.train} --dev {output.dev} --test {output.test}"
-        " --rejects {output.rejects} --counts {output.counts}"
+        "exec thaw --log {log:q} manifest --text {params.text:q} --frames {params.frames:q} --utterances {input.utterances:q}"
+        " --index {input.index:q} --wav {input.wav:q} --rejects-in {input.corpus_rejects:q} {input.rejects:q}"
+        " --train {output.train:q} --dev {output.dev:q} --test {output.test:q}"
+        " --rejects {output.rejects:q} --counts {output.counts:q}"

@@ -36,10 +36,10 @@ rule decode:
     message:
         "decode {wildcards.id}"
     shell:
-        "thaw --log {log} decode --decoder {params.decoder:q} --model {input.model} --manifest {input.test}"
-        " --tune-on {input.dev} --lm {input.lm} --lexicon {input.lexicon}"
-        " --threads {threads} --device {resources.device}"
-        " --hypotheses {output.hypotheses} --record {output.record}"
+        "exec thaw --log {log:q} decode --decoder {params.decoder:q} --model {input.model:q} --manifest {input.test:q}"
+        " --tune-on {input.dev:q} --lm {input.lm:q} --lexicon {input.lexicon:q}"
+        " --threads {threads:q} --device {resources.device:q}"
+        " --hypotheses {output.hypotheses:q} --record {output.record:q}"
 
 
 rule score:
@@ -54,10 +54,10 @@ rule score:
     conda:
         "../../envs/tools.yaml"
     params:
-        scoring=PLAN.config.scoring.model_dump_json(),
+        scoring=lambda wildcards: canonical_json(semantic(PLAN.config.scoring)),
         version=SCORE_VERSION,
     message:
         "score {wildcards.id}"
     shell:
-        "thaw --log {log} score --scoring {params.scoring:q} --hypotheses {input.hypotheses}"
-        " --scores {output.scores} --counts {output.counts}"
+        "exec thaw --log {log:q} score --scoring {params.scoring:q} --hypotheses {input.hypotheses:q}"
+        " --scores {output.scores:q} --counts {output.counts:q}"

@@ -23,7 +23,7 @@ rule table:
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
-        "thaw --log {log} exhibit --exhibit @/dev/stdin --out {output} <<< {params.exhibit:q}"
+        "exec thaw --log {log:q} exhibit --exhibit @/dev/stdin --out {output:q} <<< {params.exhibit:q}"
 
 
 rule figure:
@@ -46,7 +46,7 @@ rule figure:
     message:
         "{wildcards.study}: {wildcards.name}"
     shell:
-        "thaw --log {log} exhibit --exhibit @/dev/stdin --out {output} <<< {params.exhibit:q}"
+        "exec thaw --log {log:q} exhibit --exhibit @/dev/stdin --out {output:q} <<< {params.exhibit:q}"
 
 
 rule report:
@@ -60,8 +60,8 @@ rule report:
     conda:
         "../../envs/tools.yaml"
     params:
-        report=canonical_json(semantic(REPORT_SPEC)),
+        report=lambda wildcards: canonical_json(semantic(REPORT_SPEC)),
     message:
         "report {output.html}"
     shell:
-        "thaw --log {log} report --report @/dev/stdin --out {output.html} <<< {params.report:q}"
+        "exec thaw --log {log:q} report --report @/dev/stdin --out {output.html:q} <<< {params.report:q}"

@@ -12,9 +12,10 @@ rule lm:
         test=lambda wildcards: layout.manifest(
             PLAN.lms[wildcards.id].manifest, "test.jsonl"
         ),
-        extra=lambda wildcards: [
-            text for text in [PLAN.lms[wildcards.id].spec.extra_text] if text
-        ],
+        # Its content is part of the id, so an edit is another job, and a touch is none.
+        extra=lambda wildcards: ancient(
+            [text for text in [PLAN.lms[wildcards.id].spec.extra_text] if text]
+        ),
     output:
         binary="results/lms/{id}/lm.binary",
         lexicon="results/lms/{id}/lexicon.txt",
@@ -29,9 +30,11 @@ rule lm:
     params:
         lm=lambda wildcards: PLAN.lms[wildcards.id].spec_json,
         text=lambda wildcards: PLAN.lms[wildcards.id].manifest.text_json,
+        content=lambda wildcards: PLAN.lms[wildcards.id].content,
     message:
         "language model {wildcards.id}"
     shell:
-        "thaw --log {log} lm --lm {params.lm:q} --text {params.text:q} --train {input.train}"
-        " --exclude {input.dev} {input.test}"
-        " --binary {output.binary} --lexicon {output.lexicon} --record {output.record}"
+        "exec thaw --log {log:q} lm --lm {params.lm:q} --text {params.text:q} --content={params.content:q}"
+        " --train {input.train:q}"
+        " --exclude {input.dev:q} {input.test:q}"
+        " --binary {output.binary:q} --lexicon {output.lexicon:q} --record {output.record:q}"

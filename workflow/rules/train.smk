@@ -2,6 +2,11 @@
 
 
 rule checkpoint:
+    input:
+        # Their checksum is the id, so other weights are another job, and a touch is none.
+        files=lambda wildcards: ancient(
+            contents.checkpoint_inputs(PLAN.checkpoints[wildcards.id].spec)
+        ),
     output:
         model="results/checkpoints/{id}/model.safetensors",
         optimizer="results/checkpoints/{id}/optimizer.safetensors",
@@ -17,15 +22,15 @@ rule checkpoint:
     params:
         kind=lambda wildcards: PLAN.checkpoints[wildcards.id].spec.kind,
         path=lambda wildcards: PLAN.checkpoints[wildcards.id].spec.path,
-        sha256=lambda wildcards: PLAN.checkpoints[wildcards.id].spec.sha256,
+        sha256=lambda wildcards: PLAN.checkpoints[wildcards.id].content,
         alphabet=lambda wildcards: PLAN.checkpoints[wildcards.id].alphabet,
         model=lambda wildcards: PLAN.checkpoints[wildcards.id].model_json,
     message:
         "import {wildcards.id}"
     shell:
-        "thaw --log {log} checkpoint --kind {params.kind} --path {params.path:q} --sha256={params.sha256:q}"
-        " --alphabet {params.alphabet:q} --model {params.model:q} --model-out {output.model}"
-        " --optimizer {output.optimizer} --digest {output.digest} --record {output.record}"
+        "exec thaw --log {log:q} checkpoint --kind {params.kind:q} --path={params.path:q} --sha256={params.sha256:q}"
+        " --alphabet={params.alphabet:q} --model {params.model:q} --model-out {output.model:q}"
+        " --optimizer {output.optimizer:q} --digest {output.digest:q} --record {output.record:q}"
 
 
 # One training a job. It keeps its state outside its outputs and goes on from there when it is tried again (exit 75).
@@ -63,7 +68,7 @@ rule train:
         runtime=EXECUTION.runtime_minutes,
         mem_mb=12000,  # features are cached, up to 4 GiB a split
         device=EXECUTION.device,
-        state=EXECUTION.state,
+        state=lambda wildcards: EXECUTION.state,
         checkpoint_seconds=int(EXECUTION.checkpoint_seconds),
         attempt=lambda wildcards, attempt: attempt,
         launcher="",  # a profile's: what starts one process per GPU (docs/cluster.md)
@@ -77,10 +82,12 @@ rule train:
     message:
         "train {wildcards.id}"
     shell:
-        "{resources.launcher} thaw --log {log} train --recipe {params.recipe:q} --train {input.train} --dev {input.dev}"
-        " --start {input.start} --start-optimizer {input.start_optimizer}"
-        " --state {resources.state}/{wildcards.id} --runtime {resources.runtime} --wait 3600"
-        " --attempt {resources.attempt}"
-        " --checkpoint-seconds {resources.checkpoint_seconds} --threads {threads} --device {resources.device}"
-        " {resources.tensorboard} --model {output.model} --optimizer {output.optimizer} --digest {output.digest}"
-        " --record {output.record} --metrics {output.metrics}"
+        # The shell splits a launcher into words, and expands nothing in it.
+        "launcher={resources.launcher:q}; exec $launcher thaw --log {log:q} train --recipe {params.recipe:q}"
+        " --train {input.train:q} --dev {input.dev:q}"
+        " --start {input.start:q} --start-optimizer {input.start_optimizer:q}"
+        " --state={resources.state:q}/{wildcards.id:q} --runtime {resources.runtime:q} --wait 3600"
+        " --attempt {resources.attempt:q}"
+        " --checkpoint-seconds {resources.checkpoint_seconds:q} --threads {threads:q} --device {resources.device:q}"
+        " {resources.tensorboard:q} --model {output.model:q} --optimizer {output.optimizer:q} --digest {output.digest:q}"
+        " --record {output.record:q} --metrics {output.metrics:q}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Clip:
     speaker: str
     split: str
     lang: str
+    digest: str = ""  # of its file; empty where nobody but thaw writes there
 
 
 def read_listing(path: Path) -> list[Clip]:
@@ -55,7 +57,17 @@ def _clip(row: dict[str, object], listing: Path, number: int) -> Clip:
         speaker=values["speaker"],
         split=values["split"],
         lang=values["lang"],
+        digest=str(row.get("digest", "")),
     )
+
+
+def file_digest(path: Path) -> str:
+    """16 hexadecimal digits of BLAKE2b of a clip's file; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    except OSError:
+        return ""
 
 
 def shard_slice(clips: Sequence[Clip], shard: int, shards: int) -> Sequence[Clip]:

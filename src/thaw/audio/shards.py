@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from thaw.audio.convert import Converted, Unusable, convert
-from thaw.audio.listing import Clip
+from thaw.audio.listing import Clip, file_digest
 from thaw.audio.wav import SAMPLE_BYTES, SAMPLE_RATE, clip_digest, wav_header
 from thaw.config.schema import AudioSpec
+from thaw.errors import UserError
 from thaw.files import Reject, replacing, write_jsonl, write_rejects
 
 PROGRESS_SECONDS = 5.0
@@ -76,10 +77,15 @@ def write_shard(clips: Sequence[Clip], spec: AudioSpec, files: ShardFiles, threa
 
 
 def _attempt(clip: Clip, spec: AudioSpec) -> Converted | Unusable:
+    result: Converted | Unusable
     try:
-        return convert(clip.path, spec)
+        result = convert(clip.path, spec)
     except Unusable as unusable:
-        return unusable
+        result = unusable
+    # After it was read, not before: whatever was converted is then what was listed.
+    if clip.digest and file_digest(clip.path) != clip.digest:
+        raise UserError(f"{clip.path} is not the clip that was listed any more: list its corpus again (docs/reruns.md)")
+    return result
 
 
 def _append(wav: BinaryIO, clip: Clip, converted: Converted, offset: int) -> dict[str, Any]:

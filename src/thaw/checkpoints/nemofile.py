@@ -12,7 +12,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import re
 import tarfile
 import zlib
 from collections.abc import Iterable
@@ -22,12 +21,12 @@ from typing import IO, Any
 
 from torch import Tensor
 
+from thaw.checkpoints.files import jasper_pair
 from thaw.checkpoints.nemoconfig import MAX_CONFIG, read_config
 from thaw.checkpoints.statedict import read_state
 from thaw.errors import UserError
 
 CONFIG, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
-ENCODER, DECODER = "JasperEncoder", "JasperDecoderForCTC"
 MAX_BYTES = 1 << 29  # of a whole file; QuartzNet 15x5 has 76 million
 MAX_MEMBERS = 1000
 BLOCK = 1 << 20
@@ -69,12 +68,8 @@ def open_jasper(path: Path, sha256: str = "") -> Released:
     `sha256` is that of both files joined, the encoder first. One YAML file beside them, NeMo's configuration of the
     model, is read too. UserError where there is no pair, or several.
     """
-    encoder = _encoder(path)
-    folder = encoder.parent
-    decoder = folder / encoder.name.replace(ENCODER, DECODER, 1)
-    if not decoder.is_file():
-        raise UserError(f"{decoder}: no such file; {encoder.name} is only half of a model")
-    pair = (encoder, decoder)
+    pair = jasper_pair(path)
+    folder = pair[0].parent
     found = check_sha256(pair, sha256)
     tensors: dict[str, Tensor] = {}
     for half in pair:
@@ -107,20 +102,6 @@ def check_sha256(paths: Iterable[Path], sha256: str) -> str:
         names = " + ".join(path.name for path in paths)
         raise UserError(f"{paths[0].parent}: sha256 of {names} is {found}, not {sha256}; get it again or correct it")
     return found
-
-
-def _encoder(path: Path) -> Path:
-    """The encoder's file that `path` means."""
-    if path.is_file() and re.fullmatch(rf"{ENCODER}-.*\.pt", path.name):
-        return path
-    found = sorted(path.glob(f"{ENCODER}-*.pt")) if path.is_dir() else []
-    if len(found) != 1:
-        which = f"{len(found)} encoders there: {', '.join(p.name for p in found[:5])}" if found else "no encoder there"
-        raise UserError(
-            f"{path}: {which}; give a folder with one {ENCODER}-STEP-N.pt and its {DECODER}-STEP-N.pt, or the path of "
-            "the encoder's file"
-        )
-    return found[0]
 
 
 def _config_beside(folder: Path) -> tuple[dict[str, Any], list[str]]:

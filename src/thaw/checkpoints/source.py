@@ -32,10 +32,15 @@ def opened(path: Path, sha256: str, scratch: Path) -> Iterator[Bundle]:
                 raise UserError(f"{path}: no such file")
             yield Bundle(_in_folder(unpack(path, Path(folder), sha256), path))
         return
-    bundle = Bundle(_in_folder(path, path) if path.is_dir() else _prefix(path))
+    bundle = Bundle(find_prefix(path))
     if sha256 and (found := digest(bundle)) != sha256.lower():
         raise UserError(f"{path}: sha256 of {_names(bundle)} is {found}, not {sha256}; get it again or correct it")
     yield bundle
+
+
+def find_prefix(path: Path) -> Path:
+    """NAME of the checkpoint NAME.index that a folder or a name leads to; UserError where there is none, or several."""
+    return _in_folder(path, path) if path.is_dir() else _prefix(path)
 
 
 def digest(bundle: Bundle) -> str:

@@ -15,7 +15,10 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--decoder", default='{"kind":"greedy"}', help="a DecoderSpec as JSON (default: greedy)")
-    parser.add_argument("--model", type=Path, required=True, help="model.safetensors of a run")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="model.safetensors of a run, or its snapshots.safetensors"
+    )
+    parser.add_argument("--snapshot", default="best", help="which of the run's snapshots (default: %(default)s)")
     parser.add_argument("--manifest", type=Path, required=True, help="the utterances to decode")
     # Each may stand without a value, so that one rule serves decoders that need them and decoders that do not.
     parser.add_argument("--tune-on", nargs="?", type=Path, help="manifest a beam decoder's weights are tuned on (dev)")
@@ -42,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
         spec,
         args.model,
         args.manifest,
+        snapshot=args.snapshot,
         lm=args.lm,
         lexicon=args.lexicon,
         tune_on=args.tune_on,

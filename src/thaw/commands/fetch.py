@@ -19,14 +19,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", required=True, type=Path, help="folder for the corpus files; kept between attempts")
     parser.add_argument("--mirror", default="", help="a folder or address to look for archives before the web")
     parser.add_argument("--threads", type=int, default=0, help="processes that synthesise; 0: one per usable core")
+    parser.add_argument("--content", default="", help="digest of the user's own tables, as the plan read them")
     parser.add_argument("--utterances", required=True, type=Path, help="list to write, JSON Lines")
     parser.add_argument("--rejects", required=True, type=Path, help="table to write: what was left out, and why")
     parser.add_argument("--record", required=True, type=Path, help="record to write, JSON")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Fetch the corpus into --root and write the three files."""
-    from thaw.corpora.fetch import fetch
+    """Fetch the corpus into --root and write the three files. Raises UserError where its tables are not --content's.
 
+    What is made from a corpus is called by what its tables held when the plan was made.
+    """
+    from thaw.corpora.fetch import fetch, read_source
+    from thaw.errors import UserError
+    from thaw.planning.contents import of_source
+
+    source = read_source(args.source)
     outputs = (args.utterances, args.rejects, args.record)
-    fetch(args.source, args.language, args.root, *outputs, args.mirror, args.threads)
+    fetch(source, args.language, args.root, *outputs, args.mirror, args.threads)
+    if args.content and of_source(source, args.language) != args.content:
+        raise UserError("the corpus's own tables were edited while it was listed: run the same command again")

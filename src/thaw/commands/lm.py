@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--lm", default="{}", help="a LanguageModelSpec as JSON (default: %(default)s)")
     parser.add_argument("--text", required=True, help="a TextSpec as JSON: the alphabet, and rules for extra text")
+    parser.add_argument("--content", default="", help="SHA-256 of the extra text, as the plan read it")
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="manifests whose text is learnt")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose sentences are left out")
     parser.add_argument("--binary", type=Path, required=True, help="written: the KenLM trie")
@@ -24,11 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Make the language model."""
+    """Make the language model. Raises UserError where the extra text is not what --content is of."""
     from thaw.config.schema import LanguageModelSpec, TextSpec
+    from thaw.errors import UserError
     from thaw.files import write_json
     from thaw.lm.build import make
+    from thaw.planning.contents import of_file
 
     spec = LanguageModelSpec.model_validate_json(args.lm)
     record = make(spec, TextSpec.model_validate_json(args.text), args.train, args.exclude, args.binary, args.lexicon)
+    if args.content and of_file(spec.extra_text) != args.content:
+        raise UserError(f"{spec.extra_text} was edited while it was read: run the same command again")
     write_json(args.record, record)

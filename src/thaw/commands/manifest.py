@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     import sys
 
     from thaw.config.schema import SPLITS, TextSpec
-    from thaw.corpora.manifest import Shard, build
+    from thaw.corpora.manifest import SHARED_SPEAKERS, Shard, build
     from thaw.errors import UserError
     from thaw.files import write_json, write_jsonl, write_rejects
 
@@ -54,6 +54,12 @@ def run(args: argparse.Namespace) -> None:
         count = built.counts[split]
         kept = f"{count['utterances']} of {count['listed']} utterances, {count['hours']:.2f} h"
         print(f"manifest: {split}: {kept}, {count['speakers']} speakers", file=sys.stderr)
+    for pair, number in built.counts.get(SHARED_SPEAKERS, {}).items():
+        first, second = pair.split("+")
+        line = (
+            f"{number} of the speakers of {second} are in {first} too: rates say nothing of speakers not heard before"
+        )
+        print(f"manifest: warning: {line}", file=sys.stderr)
     write_rejects(args.rejects, built.rejects)
     write_json(args.counts, built.counts)
 

@@ -60,11 +60,12 @@ def amount_of(manifest: Manifest) -> Amount | None:
     """Counts of a corpus: of its manifests, of its listing, of its source; None where nothing is known yet."""
     from thaw.files import read_json
     from thaw.planning import layout
-    from thaw.planning.estimate import Amount, Part, amount
+    from thaw.planning.estimate import SPLIT_NAMES, Amount, Part, amount
 
     counts = Path(layout.manifest(manifest, "counts.json"))
     if counts.exists():
-        parts = {split: Part(one["utterances"], one["hours"]) for split, one in read_json(counts).items()}
+        found = read_json(counts)
+        parts = {split: Part(found[split]["utterances"], found[split]["hours"]) for split in SPLIT_NAMES}
         return Amount(parts, "counted in its manifests")
     known = source_amount(manifest.corpus.spec.source, manifest.corpus.spec.language)
     listing = Path(layout.utterances(manifest.corpus)).with_name("source.json")
@@ -126,7 +127,8 @@ def own_amount(source: OwnSource) -> Amount | None:
     if source.speakers or (isinstance(source, TableSource) and source.columns.split):
         return amount(rows_of_splits(source), CLIP_SECONDS, counted.origin)
     rows = {split: part.utterances for split, part in counted.parts.items()}
-    made: list[tuple[Split, float]] = [("dev", source.held_out.dev), ("test", source.held_out.test)]
+    test = 1 / source.folds if source.folds else source.held_out.test
+    made: list[tuple[Split, float]] = [("dev", source.held_out.dev), ("test", test)]
     for split, share in made:
         if split not in rows:
             rows[split] = round(share * counted.parts["train"].utterances)
@@ -246,17 +248,18 @@ def steps_on_noise(
     import numpy as np
     import torch
 
-    from thaw.config.schema import FrozenSpec, RecipeSpec
+    from thaw.config.schema import RecipeSpec
     from thaw.frontends import features
     from thaw.models import Noise, build
+    from thaw.surgery.operations import Freeze, Reset
     from thaw.surgery.surgery import prepare
     from thaw.training.ctc import ctc_loss
     from thaw.training.optim import optimizer_for
 
     spec, batch, classes = setting.model, setting.batch_size, 32
-    freeze = [] if frozen == "none" else frozen.split(",")
+    freeze = () if frozen == "none" else tuple(frozen.split(","))
     model = build(spec, classes)
-    surgery = prepare(model, None, (), freeze, FrozenSpec(), seed=1)
+    surgery = prepare(model, [Reset(tuple(model.layers)), Freeze(freeze)])
     model.to(device)
     recipe = RecipeSpec(epochs=1, optimizer=setting.optimizer, dropout=0.4 if setting.dropout else 0.0)
     optimizer = optimizer_for(recipe, surgery.trainable())

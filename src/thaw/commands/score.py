@@ -22,7 +22,8 @@ def run(args: argparse.Namespace) -> None:
     from thaw.config.schema import ScoringSpec
     from thaw.errors import UserError
     from thaw.files import read_jsonl, write_json, write_jsonl
-    from thaw.scoring.counts import count_rows, score
+    from thaw.scoring.counts import count_rows
+    from thaw.scoring.scores import score
 
     spec = ScoringSpec.model_validate_json(args.scoring)
     try:

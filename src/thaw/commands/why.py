@@ -102,24 +102,26 @@ def _owner(plan: Plan, path: str) -> Thing:
 def run_thing(run: Run, plan: Plan) -> Thing:
     """A training."""
     from thaw.planning import layout
+    from thaw.planning.news import corpus_news
 
     inputs = [layout.manifest(run.manifest, name) for name in ("train.jsonl", "dev.jsonl")]
     inputs += [layout.start(run.start, "model.safetensors")] if run.start else []
     names = ("model.safetensors", "optimizer.safetensors", "model.sha256", "run.json", "metrics.jsonl")
-    news = tuple(run_news(run, Path(plan.config.execution.state)))
+    news = (*run_news(run, Path(plan.config.execution.state)), *corpus_news(run.manifest.corpus))
     return Thing(f"run {run.id}", "thaw train", tuple(inputs), tuple(layout.run(run, name) for name in names), news)
 
 
 def decode_thing(decode: Decode) -> Thing:
     """A decode and its scores."""
     from thaw.planning import layout
+    from thaw.planning.news import corpus_news
 
     inputs = [layout.run(decode.run, "model.safetensors"), layout.manifest(decode.run.manifest, "test.jsonl")]
     inputs += [layout.manifest(decode.run.manifest, "dev.jsonl")] if decode.tunes else []
     inputs += [layout.lm(decode.lm, name) for name in ("lm.binary", "lexicon.txt")] if decode.lm else []
     outputs = [layout.score(decode, "scores.json"), layout.decode(decode, "hypotheses.jsonl")]
     outputs.append(layout.decode(decode, "decode.json"))
-    news = tuple(decode_news(decode))
+    news = (*decode_news(decode), *corpus_news(decode.run.manifest.corpus))
     return Thing(f"decode {decode.id}", "thaw decode, thaw score", tuple(inputs), tuple(outputs), news)
 
 
@@ -149,7 +151,7 @@ def run_news(run: Run, state_root: Path) -> Iterator[str]:
     yield f"differs from {name} in"
     yield from (f"  {change}" for change in changes[:SHOWN])
     if any(change.startswith("corpora") for change in changes):
-        yield "  (corpora: the text rules, the audio, the source or a version of the code that made the manifest)"
+        yield "  (corpora: the text rules, the audio, the source, the user's own tables, or a version of the code)"
     if run.start is not None and any(change.startswith("start:") for change in changes):
         yield from (f"  {line}" for line in _start_news(run.start, state_root))
 

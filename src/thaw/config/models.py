@@ -6,15 +6,22 @@ Sizes are counts; a *frame* is one output step of the model, the unit CTC aligns
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from thaw.config.numbers import Count, Size, Some
 
 
 class Strict(BaseModel):
     """Base of everything a config file can say: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def semantic(spec: BaseModel, *leave_out: str) -> dict[str, Any]:
+    """A spec as plain JSON types with defaults (and `leave_out`) dropped: what goes into a hash."""
+    return spec.model_dump(mode="json", exclude_defaults=True, exclude=set(leave_out))
 
 
 class DeepSpeechSpec(Strict):
@@ -26,9 +33,9 @@ class DeepSpeechSpec(Strict):
     frame_fields: ClassVar[tuple[str, ...]] = ("kind",)  # all that `frames` depends on
 
     kind: Literal["deepspeech"]
-    hidden: Annotated[int, Field(gt=0)] = 2048
-    context: Annotated[int, Field(ge=0)] = 9  # frames of context on each side
-    relu_clip: Annotated[float, Field(gt=0)] = 20.0
+    hidden: Size = 2048
+    context: Annotated[Count, Field(le=1000)] = 9  # frames of context on each side
+    relu_clip: Some = 20.0
 
     @property
     def layer_names(self) -> tuple[str, ...]:

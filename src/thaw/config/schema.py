@@ -11,11 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from thaw.config.models import ModelSpec, Strict
+from thaw.config.colours import Colour
+from thaw.config.models import Strict
+from thaw.config.numbers import Amount, Count, Float, Int, Size, Some, Weight, Weights
 from thaw.config.sources import SPLITS as SPLITS  # these names are for others too
 from thaw.config.sources import Fraction, Name, Positive, Source
 from thaw.config.sources import Split as Split
 from thaw.config.sources import SyntheticSource as SyntheticSource
+from thaw.config.starts import BEST, SCRATCH, SOURCE, Snapshot, Start
 
 # --- corpora --------------------------------------------------------------------------------------
 
@@ -24,9 +27,9 @@ class AudioSpec(Strict):
     """How clips become 16 kHz mono int16."""
 
     backend: Literal["soundfile", "sox"] = "soundfile"
-    min_seconds: Annotated[float, Field(ge=0)] = 0.1
-    max_seconds: Annotated[float, Field(gt=0)] = 30.0
-    clips_per_job: Annotated[int, Field(ge=1, le=20000)] = 1000
+    min_seconds: Amount = 0.1
+    max_seconds: Some = 30.0
+    clips_per_job: Annotated[Int, Field(ge=1, le=20000)] = 1000
 
 
 class TextSpec(Strict):
@@ -69,23 +72,32 @@ class CorpusSpec(Strict):
     citation: str = ""
 
 
+class PartSpec(Strict):
+    """A share of a training split. Shares of one seed are nested: the smaller ones lie in the larger ones."""
+
+    share: Annotated[float, Field(gt=0, lt=1)]  # of the utterances
+    by: Literal["utterance", "speaker"] = "utterance"  # speaker: whole speakers, as many as fit into the share
+    rest: bool = False  # what that share leaves
+    seed: int = 1
+
+
 # --- training -------------------------------------------------------------------------------------
 
 
 class SpecAugmentSpec(Strict):
     """Masks over whole stripes of the features (Park et al. 2019); a masked value is the utterance's mean there."""
 
-    time_masks: Annotated[int, Field(ge=0)] = 2
+    time_masks: Annotated[Count, Field(le=1000)] = 2
     time_width: Positive = 50  # frames of the front end, at most
-    time_share: Annotated[float, Field(gt=0, le=1)] = 0.2  # of the utterance's frames, at most, for each mask
-    frequency_masks: Annotated[int, Field(ge=0)] = 2
+    time_share: Annotated[Float, Field(gt=0, le=1)] = 0.2  # of the utterance's frames, at most, for each mask
+    frequency_masks: Annotated[Count, Field(le=1000)] = 2
     frequency_width: Positive = 15  # coefficients, at most
 
 
 class CutoutSpec(Strict):
     """Masked rectangles of the features (NeMo's SpecCutout). v0.10 swaps the two extents, as that release did."""
 
-    rectangles: Positive = 5
+    rectangles: Annotated[Positive, Field(le=1000)] = 5
     frequency: Positive = 50  # coefficients, at most
     time: Positive = 120  # frames of the front end, at most
     mode: Literal["fixed", "v0.10"] = "fixed"
@@ -94,8 +106,9 @@ class CutoutSpec(Strict):
 class AugmentationSpec(Strict):
     """What training changes in its utterances, anew in each epoch: a function of seed, epoch and utterance."""
 
-    speed: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = ()  # one of these factors, by resampling
-    dither: Annotated[float, Field(ge=0)] = 0.0  # standard deviation of white noise, full scale is 1
+    # One of these factors, by resampling.
+    speed: Annotated[tuple[Annotated[Float, Field(ge=0.5, le=2)], ...], Field(max_length=100)] = ()
+    dither: Annotated[Float, Field(ge=0, le=1)] = 0.0  # standard deviation of white noise, full scale is 1
     spec_augment: SpecAugmentSpec | None = None
     cutout: CutoutSpec | None = None
 
@@ -103,25 +116,27 @@ class AugmentationSpec(Strict):
 class RecipeSpec(Strict):
     """How a model is trained. Times are in epochs, learning rates per step."""
 
-    epochs: Positive
-    batch_size: Positive = 24  # utterances, over all GPUs
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    epochs: Annotated[Positive, Field(le=1_000_000)]
+    batch_size: Size = 24  # utterances, over all GPUs
+    learning_rate: Some = 5e-4
     optimizer: Literal["adam-tf", "novograd"] = "adam-tf"  # Adam as TensorFlow has it (epsilon outside the correction)
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # novograd only
+    epsilon: Some = 1e-8
+    weight_decay: Amount = 0.0  # novograd only
     schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up
-    warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear
+    warmup_steps: Count = 0  # linear
     warmup_ratio: Fraction = 0.0  # the same as a share of all steps
-    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0  # where the cosine ends
+    min_learning_rate: Amount = 0.0  # where the cosine ends
     augmentation: AugmentationSpec = AugmentationSpec()
-    max_gradient_norm: Annotated[float, Field(ge=0)] = 0.0  # 0: no clipping
+    max_gradient_norm: Amount = 0.0  # 0: no clipping
+    max_skipped_steps: Count = 10  # in a row, whose gradient is not finite; then training ends
     dropout: Fraction = 0.0  # at every dropout place of the model
     order: Literal["bucketed", "sorted", "shuffled"] = "bucketed"  # sorted: by duration, as DeepSpeech does
     drop_last: bool = False  # DeepSpeech drops an incomplete last batch of an epoch
-    early_stop_epochs: Annotated[int, Field(ge=0)] = 0  # stop after so many epochs without improvement; 0: never
-    early_stop_delta: Annotated[float, Field(ge=0)] = 0.0
+    early_stop_epochs: Count = 0  # stop after so many epochs without improvement; 0: never
+    early_stop_delta: Amount = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
+    snapshots: Annotated[tuple[Snapshot, ...], Field(min_length=1)] = (BEST,)  # kept; `best` is, whatever stands here
 
     @model_validator(mode="after")
     def _fits_together(self) -> RecipeSpec:
@@ -148,7 +163,8 @@ class TreatmentSpec(Strict):
     """
 
     label: str = ""  # as tables print it; the treatment's name where empty
-    start: Literal["scratch", "source"] = "scratch"  # source: the study's source run
+    start: Start = SCRATCH  # source: the study's source run; or another TREATMENT's; with @SNAPSHOT: not its best epoch
+    load: dict[str, Start] = {}  # layers that come from elsewhere: which, and from where
     reset: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
     frozen: FrozenSpec = FrozenSpec()
@@ -158,16 +174,24 @@ class TreatmentSpec(Strict):
     output_rows: Literal["fresh", "shared"] = "fresh"  # shared: a reset output layer keeps what both alphabets have
     letters: dict[str, str] = {}  # for `shared`: more letters that keep a row, as target's: source's
     model: Name | None = None  # another model than the study's, from scratch
+    part: Name | None = None  # a key of `parts`: what it trains on, instead of the whole training split
+    corpora: tuple[Name, ...] = ()  # trained on beside the target, with an output layer for each language
 
     @model_validator(mode="after")
     def _is_possible(self) -> TreatmentSpec:
-        both = [name for name in self.reset if name in self.freeze]
+        both = [name for name in self.reset if name in (*self.freeze, *self.load)]
         if both:
-            raise ValueError(f"layers both reset and frozen: {both}")
-        if self.start == "scratch" and (self.reset or self.freeze or self.optimizer_state == "transferred"):
+            raise ValueError(f"layers both reset and frozen, or reset and loaded: {both}")
+        if self.start == SCRATCH and (self.reset or self.optimizer_state == "transferred"):
             raise ValueError("start: scratch leaves nothing to reset, freeze or transfer")
-        if self.start != "scratch" and self.model is not None:
+        if self.start == SCRATCH and self.freeze and not self.load:
+            raise ValueError("freeze: start: scratch leaves nothing to reset, freeze or transfer")
+        if SCRATCH in self.load.values():
+            raise ValueError("load: a layer comes from a run; drawn anew it is with `reset`")
+        if self.start.startswith(SOURCE) and self.model is not None:
             raise ValueError("model: the source's weights fit the study's model only")
+        if self.optimizer_state == "transferred" and "@" in self.start and not self.start.endswith(f"@{BEST}"):
+            raise ValueError("optimizer_state: it is kept of the best epoch only; set fresh")
         if self.output_rows == "shared" and not self.reset:
             raise ValueError("output_rows: shared: reset the output layer, then it keeps the rows of shared letters")
         if wrong := [f"{new}: {old}" for new, old in self.letters.items() if len(new) != 1 or len(old) != 1]:
@@ -183,8 +207,8 @@ class TreatmentSpec(Strict):
 class LanguageModelSpec(Strict):
     """A KenLM n-gram model of the training text (dev and test sentences excluded)."""
 
-    order: Annotated[int, Field(ge=1, le=6)] = 3
-    prune: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    order: Annotated[Int, Field(ge=1, le=6)] = 3
+    prune: Annotated[tuple[Count, ...], Field(max_length=6)] = ()
     extra_text: str = ""  # a file of more sentences, one a line
     discount_fallback: bool = True  # tiny corpora need it
 
@@ -192,10 +216,10 @@ class LanguageModelSpec(Strict):
 class TuningSpec(Strict):
     """The grid of language model weights that is searched on dev, by rescoring n-best lists."""
 
-    alpha: tuple[float, float] = (0.0, 3.0)
-    beta: tuple[float, float] = (-1.0, 3.0)
-    steps: Positive = 13  # per axis
-    nbest: Positive = 50
+    alpha: Weights = (0.0, 3.0)
+    beta: Weights = (-1.0, 3.0)
+    steps: Annotated[Positive, Field(le=1000)] = 13  # per axis
+    nbest: Size = 50
 
 
 class GreedySpec(Strict):
@@ -210,12 +234,12 @@ class BeamSpec(Strict):
 
     kind: Literal["beam"]
     label: str = "beam + LM"
-    beam: Positive = 100
-    beam_threshold: Annotated[float, Field(gt=0)] = 25.0
-    tokens: Positive = 50  # classes considered per frame
+    beam: Size = 100
+    beam_threshold: Some = 25.0
+    tokens: Size = 50  # classes considered per frame
     language_model: LanguageModelSpec = LanguageModelSpec()
-    alpha: float = 0.931289039105002  # the DeepSpeech 0.7 release's; where `tune` is set, the first pass's
-    beta: float = 1.1834137581510284
+    alpha: Weight = 0.931289039105002  # the DeepSpeech 0.7 release's; where `tune` is set, the first pass's
+    beta: Weight = 1.1834137581510284
     tune: TuningSpec | None = None
 
 
@@ -225,9 +249,9 @@ DecoderSpec = Annotated[GreedySpec | BeamSpec, Field(discriminator="kind")]
 class ScoringSpec(Strict):
     """Intervals and tests: bootstrap over speakers."""
 
-    bootstrap: Annotated[int, Field(ge=100)] = 1000
-    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    seed: int = 1
+    bootstrap: Annotated[Int, Field(ge=100, le=1_000_000)] = 1000
+    level: Annotated[Float, Field(gt=0.5, lt=1)] = 0.95
+    seed: Int = 1
 
 
 # --- studies --------------------------------------------------------------------------------------
@@ -248,7 +272,7 @@ class SourceSpec(Strict):
     model: Name
     corpus: Name | None = None
     recipe: Name | None = None
-    seed: int = 1
+    seed: Int = 1
     checkpoint: Name | None = None
 
     @model_validator(mode="after")
@@ -259,32 +283,23 @@ class SourceSpec(Strict):
 
 
 class StudySpec(Strict):
-    """A grid of runs: a source run, then every treatment on every target corpus with every seed."""
+    """What every study says. Each kind has a spec of its own on top of this: a module of `thaw.studies`."""
 
-    kind: Literal["freezing", "crosslingual"]  # which paper's exhibits are drawn: a module of `thaw.studies`
-    source: SourceSpec
-    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
-    model: Name
-    recipe: Name
-    target_recipes: dict[Name, dict[str, Any]] = {}  # what a target changes in the recipe; treatments come after
-    treatments: Annotated[tuple[Name, ...], Field(min_length=1)]
-    baseline: Name  # the treatment that the others are compared to
-    reference: Name | None = None  # a second one, e.g. transfer with nothing frozen
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
-    decoders: Annotated[tuple[Name, ...], Field(min_length=1)]
-    style: dict[str, str] = {}  # colours of the figures, by treatment
+    kind: str
+    style: dict[str, Colour] = {}  # colours of the figures, by treatment
 
 
 class ExecutionSpec(Strict):
     """How work is done here. Nothing in it is part of any result's identity."""
 
-    threads: Positive = 1  # of one training or decoding job; recorded, since other counts give other bits
-    runtime_minutes: Annotated[int, Field(ge=0)] = 0  # a training stops itself before this and is retried; 0: no limit
-    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    # Of one training or decoding job; recorded, since other counts give other bits.
+    threads: Annotated[Positive, Field(le=4096)] = 1
+    runtime_minutes: Count = 0  # a training stops itself before this and is retried; 0: no limit
+    checkpoint_seconds: Some = 60.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     state: str = "results/state"  # unfinished trainings
     tensorboard: bool = False
-    attempts: Positive = 3
+    attempts: Annotated[Positive, Field(le=1000)] = 3
     mirror: str = ""  # a folder, or what addresses start with: where archives are looked for before the web
 
     @field_validator("state")
@@ -292,27 +307,6 @@ class ExecutionSpec(Strict):
     def _inside(cls, value: str) -> str:
         if ".." in PurePosixPath(value).parts:
             raise ValueError("must not contain '..'")
+        if not PurePosixPath(value).name:
+            raise ValueError("must name a folder")
         return value
-
-
-class Config(Strict):
-    """A whole config file, includes merged."""
-
-    name: Name
-    scale: Literal["mini", "paper"]
-    languages: dict[Name, TextSpec]
-    corpora: dict[Name, CorpusSpec]
-    models: dict[Name, ModelSpec]
-    checkpoints: dict[Name, CheckpointSpec] = {}
-    recipes: dict[Name, RecipeSpec]
-    treatments: dict[Name, TreatmentSpec]
-    decoders: dict[Name, DecoderSpec]
-    scoring: ScoringSpec = ScoringSpec()
-    studies: dict[Name, StudySpec]
-    execution: ExecutionSpec = ExecutionSpec()
-
-    @model_validator(mode="after")
-    def _results_of_all(self) -> Config:
-        if "all" in self.studies:
-            raise ValueError("studies.all: that name is taken by what is drawn from all studies together")
-        return self

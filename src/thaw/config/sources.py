@@ -10,10 +10,12 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from thaw.config.models import Strict
+from thaw.config.numbers import Counts, Int, Levels, Size
+from thaw.config.numbers import Fraction as Fraction  # these names are for others too
+from thaw.config.numbers import Positive as Positive
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]  # safe in file names, LaTeX, wildcards
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+# Safe in names of files, in LaTeX and as Snakemake's wildcards.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=100)]
 SPLITS = ("train", "dev", "test")
 Split = Literal["train", "dev", "test"]
 
@@ -37,11 +39,11 @@ class SyntheticSource(Strict):
     vocabulary: Positive = (
         200  # at most this many different phrases (names of countries, languages, days, months, numbers)
     )
-    phrases: tuple[Positive, Positive] = (1, 3)  # fewest and most phrases in a sentence
-    snr_db: tuple[float, float] = (25.0, 40.0)  # signal to noise ratio, drawn per clip
-    level_db: tuple[float, float] = (-26.0, -12.0)  # peak level, dB full scale, drawn per clip
+    phrases: Counts = (1, 3)  # fewest and most phrases in a sentence
+    snr_db: Levels = (25.0, 40.0)  # signal to noise ratio, drawn per clip
+    level_db: Levels = (-26.0, -12.0)  # peak level, dB full scale, drawn per clip
     sample_rate: Literal[22050, 32000, 44100, 48000] = 32000  # of the MP3 files
-    seed: int = 1
+    seed: Int = 1
 
 
 class HeldOut(Strict):
@@ -67,7 +69,7 @@ class CommonVoiceSource(Strict):
     )
     sha256: str = ""  # of the archive; checked before it is unpacked
     splits: dict[Split, str] = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
-    shards: Positive = 16  # jobs that convert it; aim for 500 to 2,000 clips a job
+    shards: Size = 16  # jobs that convert it; aim for 500 to 2,000 clips a job
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> CommonVoiceSource:
@@ -99,7 +101,7 @@ class LibriSpeechSource(Strict):
         "dev": ("dev-clean",),
         "test": ("test-clean",),
     }
-    shards: Positive = 16
+    shards: Size = 16
 
     @field_validator("splits")
     @classmethod
@@ -118,7 +120,7 @@ class MlsSource(Strict):
     path: str = ""  # the folder with train/, dev/, test/; downloaded where empty
     format: Literal["opus", "flac"] = "opus"  # of the download; flac is four times as large
     train: Literal["all", "9hr", "1hr", "10hr"] = "all"  # the published small training sets; 10hr is both of them
-    shards: Positive = 16
+    shards: Size = 16
 
 
 class PromptsSource(Strict):
@@ -129,7 +131,7 @@ class PromptsSource(Strict):
     path: str = ""  # where the packages are unpacked (holds usr/share) or lie as .deb; apt-get gets them where empty
     held_out: HeldOut = HeldOut()  # shares of the sentences
     second_voice: bool = False  # test is another speaker: the names of numbers, days and months; es, fr, it
-    shards: Positive = 1
+    shards: Size = 1
 
     @model_validator(mode="after")
     def _second_voice_is_there(self) -> PromptsSource:
@@ -146,7 +148,7 @@ class SwissParliamentSource(Strict):
     splits: dict[Split, str] = {"train": "train_all.tsv", "test": "test.tsv"}  # one not named: speakers of train
     min_iou: Fraction = 0.0  # least agreement of audio and text that a row of train or dev must have (iou_estimate)
     held_out: HeldOut = HeldOut(dev=0.05)
-    shards: Positive = 16
+    shards: Size = 16
 
 
 class OwnSource(Strict):
@@ -156,7 +158,9 @@ class OwnSource(Strict):
     splits: dict[Split, str] = {}  # instead of `path`: which file is which split
     speakers: dict[Literal["dev", "test"], tuple[str, ...]] = {}  # who is in splits that are made
     held_out: HeldOut = HeldOut()  # how many speakers are, where `speakers` does not say
-    shards: Positive = 4
+    folds: Annotated[int, Field(ge=0, le=100)] = 0  # 2 or more: as many corpora, so that each speaker is tested once
+    fold: Annotated[int, Field(ge=0, le=100)] = 0  # which of them this is, from 1; the plan says it (planning/folds.py)
+    shards: Size = 4
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> OwnSource:
@@ -166,6 +170,14 @@ class OwnSource(Strict):
             raise ValueError("splits: train is missing")
         if double := sorted(set(self.speakers.get("dev", ())) & set(self.speakers.get("test", ()))):
             raise ValueError(f"speakers: both in dev and test: {', '.join(double)}")
+        return self
+
+    @model_validator(mode="after")
+    def _folds_make_the_splits(self) -> OwnSource:
+        if self.folds == 1 or self.fold > self.folds:
+            raise ValueError("folds: give 2 or more (and fold from 1 to folds), or leave them out")
+        if self.folds and (self.splits or self.speakers):
+            raise ValueError("folds: they make the splits; give one file as `path`, without splits and speakers")
         return self
 
 
@@ -194,6 +206,12 @@ class TableSource(OwnSource):
     delimiter: Annotated[str, Field(max_length=1)] = ""  # where empty: "," in a .csv, a tab in any other file
     quotes: bool | None = None  # whether " encloses cells; where not given: not between tabs
 
+    @model_validator(mode="after")
+    def _folds_need_no_column(self) -> TableSource:
+        if self.folds and self.columns.split:
+            raise ValueError("folds: they make the splits; leave columns.split out")
+        return self
+
 
 _Plain = (
     SyntheticSource
@@ -213,6 +231,12 @@ class UnionSource(Strict):
 
     kind: Literal["union"]
     parts: Annotated[dict[Name, PlainSource], Field(min_length=1)]  # the keys begin the ids of their utterances
+
+    @model_validator(mode="after")
+    def _parts_have_no_folds(self) -> UnionSource:
+        if folded := [name for name, part in self.parts.items() if isinstance(part, OwnSource) and part.folds]:
+            raise ValueError(f"parts.{folded[0]}.folds: only a corpus that is whole by itself can be cut into folds")
+        return self
 
 
 Source = Annotated[_Plain | UnionSource, Field(discriminator="kind")]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from thaw.canonical import canonical_json
+from thaw.canonical import canonical_json, file_sha256
 from thaw.config.sources import (
     CommonVoiceSource,
     LibriSpeechSource,
@@ -24,16 +24,28 @@ from thaw.config.sources import (
     TableSource,
     UnionSource,
 )
-from thaw.corpora import commonvoice, datacollective, librispeech, nemo, prompts, swiss_parliament, table
+from thaw.corpora import clips, commonvoice, datacollective, librispeech, nemo, prompts, swiss_parliament, table
 from thaw.corpora.archives import COMPLETE, CONTENT, unpack
 from thaw.corpora.listing import Listing
 from thaw.corpora.ownership import claim
+from thaw.corpora.userfiles import has_own_clips, tables
 from thaw.errors import UserError
 from thaw.files import write_json, write_jsonl, write_rejects
 
 
+def read_source(source_json: str) -> Source:
+    """A corpus entry's `source`, from JSON; UserError says what is wrong with it."""
+    try:
+        source: Source = TypeAdapter(Source).validate_json(source_json)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "source"
+        raise UserError(f"--source: {place}: {first['msg']}") from error
+    return source
+
+
 def fetch(
-    source_json: str,
+    source: Source,
     language: str,
     root: Path,
     utterances: Path,
@@ -42,18 +54,12 @@ def fetch(
     mirror: str = "",
     processes: int = 0,
 ) -> None:
-    """Get the corpus that `source_json` describes into `root`, and write its list, its rejects and a record.
+    """Get the corpus that `source` describes into `root`, and write its list, its rejects and a record.
 
     `mirror`: a folder, or what addresses start with, where archives are looked for before the web.
     `processes` synthesise; 0: as many as there are usable cores.
     Raises UserError for whatever the user can mend: the source, a missing or broken corpus, a foreign `root`.
     """
-    try:
-        source: Source = TypeAdapter(Source).validate_json(source_json)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "source"
-        raise UserError(f"--source: {place}: {first['msg']}") from error
     if isinstance(source, UnionSource):
         listing = _union(source, language, root, mirror, processes)
     else:
@@ -61,8 +67,10 @@ def fetch(
     write_rejects(rejects, listing.rejects)
     if not listing.utterances:
         raise UserError(f"{source.kind} corpus: none of its {len(listing.rejects)} rows can be used; see {rejects}")
+    if has_own_clips(source):
+        listing.utterances = clips.stamped(listing, utterances.with_name(clips.STAMPS), processes)
     write_jsonl(utterances, (_row(listing, index, language) for index in range(len(listing.utterances))))
-    write_json(record, _record(source, listing))
+    write_json(record, _record(source, listing, language))
 
 
 def _get(source: PlainSource, language: str, root: Path, mirror: str, processes: int) -> Listing:
@@ -124,7 +132,7 @@ def _union(source: UnionSource, language: str, root: Path, mirror: str, processe
 
 def _row(listing: Listing, index: int, language: str) -> dict[str, Any]:
     utterance = listing.utterances[index]
-    return {
+    row = {
         "id": utterance.id,
         "path": str(listing.clips / utterance.file),
         "text_raw": utterance.text,
@@ -132,20 +140,24 @@ def _row(listing: Listing, index: int, language: str) -> dict[str, Any]:
         "split": utterance.split,
         "lang": language,
     }
+    return {**row, "digest": utterance.digest} if utterance.digest else row
 
 
-def _record(source: Source, listing: Listing) -> dict[str, Any]:
+def _record(source: Source, listing: Listing, language: str) -> dict[str, Any]:
     """What was fetched, in numbers; nothing of when or how fast, so that the same corpus gives the same record."""
     listed = hashlib.sha256()
     for utterance in listing.utterances:
         row = [utterance.id, utterance.split, utterance.bytes, utterance.speaker, utterance.text]
+        row += [utterance.digest] if utterance.digest else []
         listed.update(canonical_json(row).encode() + b"\n")
+    own = {str(path): file_sha256(path) for path in tables(source, language)}
     return {
         "kind": source.kind,
         "source": source.model_dump(mode="json", exclude={"shards": True, "parts": {"__all__": {"shards"}}}),
         "files": len(listing.utterances),
         "bytes": sum(utterance.bytes for utterance in listing.utterances),
-        "sha256": listed.hexdigest(),  # of the listing: ids, splits, sizes, speakers and texts
+        "sha256": listed.hexdigest(),  # of the listing: ids, splits, sizes, speakers, texts, digests
         "splits": dict(Counter(utterance.split for utterance in listing.utterances)),
         "rejected": dict(Counter(reject.reason for reject in listing.rejects)),
+        **({"tables": own} if own else {}),
     }

@@ -16,6 +16,7 @@ from thaw.randomness import seed_of
 
 # The evaluation splits come first, so that they keep a clip that another split has too.
 ORDER: tuple[Split, ...] = ("test", "dev", "train")
+UNKNOWN = "unknown"  # the speaker where a corpus does not name one
 SHOWN = 20  # names in a message, at most
 
 
@@ -29,6 +30,7 @@ class Listed:
     speaker: str
     file: str  # the clip, from the folder of clips
     bytes: int = 0  # size of the clip; 0 before it was looked for
+    digest: str = ""  # of the clip's file, where it is the user's own; empty before it was read
 
 
 @dataclass
@@ -86,6 +88,33 @@ class Listing:
         place: dict[str, str] = {**drawn, **named}
         self.utterances = [replace(u, split=place[u.speaker]) if u.split == "train" else u for u in self.utterances]
         # A row that was rejected for its file went with nobody; it is counted where its table has it.
+
+    def make_fold(self, folds: int, fold: int, dev: float) -> None:
+        """Give every utterance the split that its speaker has in this fold; see `fold_splits`."""
+        place = fold_splits({utterance.speaker for utterance in self.utterances}, folds, fold, dev)
+        self.utterances = [replace(u, split=place[u.speaker]) for u in self.utterances]
+
+
+def fold_splits(speakers: Iterable[str], folds: int, fold: int, dev: float) -> dict[str, Split]:
+    """A split for every speaker in fold number `fold` (from 1) of `folds`: a function of the names alone.
+
+    The speakers stand in a circle, in an order drawn by the hash of their names. Each fold tests another arc of it, so
+    every speaker is tested once; arcs differ in length by one at most. The share `dev` of all speakers, at least one,
+    follows the arc and chooses the epoch; the rest is trained on. Raises UserError where the speakers are too few.
+    """
+    circle = sorted(set(speakers), key=lambda name: seed_of("fold", name))
+    total = len(circle)
+    begin, end = total * (fold - 1) // folds, total * fold // folds
+    left = total - (end - begin)
+    if total < folds or left < 2:
+        raise UserError(
+            f"{total} speakers ({shown(sorted(circle))}) cannot make {folds} folds with train, dev and test each; "
+            "give `folds` at most as many as there are speakers, and three speakers at least"
+        )
+    chosen = min(max(1, round(dev * total)), left - 1)
+    after = [circle[place % total] for place in range(end, end + chosen)]
+    splits: dict[str, Split] = dict.fromkeys(circle, "train")
+    return splits | dict.fromkeys(circle[begin:end], "test") | dict.fromkeys(after, "dev")
 
 
 def drawn_splits(

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from thaw.audio.wav import SAMPLE_RATE, Pcm, check_shard, clip_digest, read_pcm
 from thaw.canonical import canonical_json
 from thaw.config.models import ModelSpec
 from thaw.config.schema import SPLITS, TextSpec
+from thaw.corpora.listing import UNKNOWN
 from thaw.errors import UserError
 from thaw.files import Reject, read_jsonl, read_rejects
 from thaw.text import normalise
 from thaw.units import OutsideAlphabet, ctc_frames, describe
 
 Row = dict[str, Any]
+SHARED_SPEAKERS = "shared_speakers"  # a key of counts.json beside the splits, where there are any
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -111,7 +114,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Built:
-    """Manifest rows by split (sorted by id), all rejects so far, and the counts that counts.json holds."""
+    """Manifest rows by split (sorted by id), all rejects so far, and what counts.json holds: counts by split.
+
+    Where splits have speakers in common, SHARED_SPEAKERS there says how many.
+    """
 
     rows: dict[str, list[Row]]
     rejects: list[Reject]
@@ -128,8 +134,9 @@ def build(
 ) -> Built:
     """Join transcripts and audio. `folders` holds the folder of each split's manifest: its paths are relative to it.
 
-    Utterances of train and dev must have enough output frames for CTC in every one of `models`; those of test are all
-    kept. Raises UserError where inputs do not belong together or a split ends up empty.
+    Utterances of train and dev must have enough output frames for CTC in every one of `models`, and other audio than
+    those of test (train: than those of dev, too); those of test are all kept. Raises UserError where inputs do not
+    belong together or a split ends up empty.
     """
     listing = read_listing(utterances)
     rejects = [reject for path in rejects_in for reject in read_rejects(path)]
@@ -143,11 +150,14 @@ def build(
                 rejects.append(row)
             else:
                 rows[clip.split].append(row)
+    rejects += _keep_apart(rows)
     _check_complete(listing, rows, rejects)
     counts = {split: _counts(rows[split], [r for r in rejects if r.split == split]) for split in SPLITS}
     for split in SPLITS:
         if not rows[split]:
             raise UserError(_empty_split(utterances, split, counts[split]))
+    if shared := shared_speakers(rows):
+        counts[SHARED_SPEAKERS] = shared
     return Built(rows, sorted(rejects), counts)
 
 
@@ -218,6 +228,34 @@ def _row(clip: Clip, place: _Place, text: TextSpec, models: Sequence[ModelSpec],
 
 def _reject(clip: Clip, reason: str, detail: str = "") -> Reject:
     return Reject(clip.id, clip.split, "manifest", reason, detail)
+
+
+def _keep_apart(rows: dict[str, list[Row]]) -> list[Reject]:
+    """Take out of dev what test has, and out of train what either has: the same samples, under whatever id."""
+    heard: dict[str, tuple[str, str]] = {}  # digest -> split and id
+    rejects = []
+    for split in ("test", "dev", "train"):
+        kept = []
+        for row in rows[split]:
+            if row["digest"] in heard:
+                where, other = heard[row["digest"]]
+                rejects.append(Reject(row["id"], split, "manifest", f"same audio in {where}", other))
+            else:
+                kept.append(row)
+        rows[split] = kept
+        heard |= {row["digest"]: (split, row["id"]) for row in kept}
+    return rejects
+
+
+def shared_speakers(rows: dict[str, list[Row]]) -> dict[str, int]:
+    """How many speakers two splits have in common, by "train+dev" and so on; those without a name are not counted."""
+    named = {split: {row["speaker"] for row in rows[split] if not _nameless(row["speaker"])} for split in SPLITS}
+    common = {f"{one}+{two}": len(named[one] & named[two]) for one, two in combinations(SPLITS, 2)}
+    return {pair: count for pair, count in common.items() if count}
+
+
+def _nameless(speaker: str) -> bool:
+    return speaker.rpartition("/")[2] == UNKNOWN  # a union puts the name of the part before
 
 
 def _check_complete(listing: list[Clip], rows: dict[str, list[Row]], rejects: list[Reject]) -> None:

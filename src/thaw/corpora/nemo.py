@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from thaw.config.sources import ManifestSource, Split
-from thaw.corpora.listing import Listed, Listing
-from thaw.corpora.table import SPLIT_NAMES, UNKNOWN, finish, own_files
+from thaw.corpora.listing import UNKNOWN, Listed, Listing
+from thaw.corpora.table import SPLIT_NAMES, finish, own_files
 from thaw.errors import UserError
 from thaw.files import Reject, read_jsonl
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.config.sources import OwnSource, Split, TableSource
-from thaw.corpora.listing import ORDER, Listed, Listing
+from thaw.corpora.listing import ORDER, UNKNOWN, Listed, Listing
 from thaw.errors import UserError
 from thaw.files import Reject
 
-UNKNOWN = "unknown"  # the speaker where a corpus does not name one
 # What other toolkits call the splits.
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
 SPLIT_NAMES |= {"valid": "dev", "val": "dev", "validation": "dev", "training": "train"}
@@ -60,6 +59,13 @@ def finish(listing: Listing, source: OwnSource) -> None:
     """Make the splits that neither a file nor a row gives."""
     rows: list[Listed | Reject] = [*listing.utterances, *listing.rejects]
     given = {*source.splits, *(row.split for row in rows)}
+    if source.folds:
+        if own := sorted(given - {"train"}):
+            raise UserError(f"folds: the corpus has its own {', '.join(own)}; leave `folds` out, or the splits")
+        if not source.fold:
+            raise UserError(f"folds: say which with `fold`, from 1 to {source.folds}")
+        listing.make_fold(source.folds, source.fold, source.held_out.dev)
+        return
     if double := sorted(given & source.speakers.keys()):
         raise UserError(f"speakers: the corpus has its own {', '.join(double)}; leave the names out, or the split")
     listing.make_splits(given, source.held_out, source.speakers)

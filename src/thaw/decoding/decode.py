@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thaw.config.schema import BeamSpec, GreedySpec
 from thaw.corpora.manifest import Utterance, read_manifest
-from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser
+from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser, read_features
 from thaw.decoding.greedy import greedy
 from thaw.errors import UserError
+from thaw.models.store import BEST
 from thaw.training import environment
 
 Decode = Callable[[LogProbs], str]
@@ -61,7 +62,7 @@ def make_decoder(
             raise UserError("this decoder's weights are tuned on dev: give a manifest with --tune-on")
         from thaw.decoding.tuning import tune
 
-        pairs = list(emissions(recogniser, read_utterances(tune_on)))
+        pairs = list(emissions(recogniser, read_features(recogniser, read_utterances(tune_on))))
         choice = tune(
             lambda a, b, count: [beam.search(a, b).nbest(scores, count) for _, scores in pairs],
             [utterance.text for utterance, _ in pairs],
@@ -80,6 +81,7 @@ def decode(
     model: Path,
     manifest: Path,
     *,
+    snapshot: str = BEST,
     lm: Path | None = None,
     lexicon: Path | None = None,
     tune_on: Path | None = None,
@@ -89,15 +91,11 @@ def decode(
     """Hypotheses rows {id, speaker, reference, hypothesis} of every utterance, sorted by id, and the record."""
     began = time.perf_counter()
     utterances = read_utterances(manifest)
-    recogniser = load_recogniser(model, device, threads)
+    recogniser = load_recogniser(model, device, threads, snapshot)
     decoder = make_decoder(spec, recogniser, lm, lexicon, tune_on)
     tuned = time.perf_counter()
-    texts = {utterance.id: decoder.decode(scores) for utterance, scores in emissions(recogniser, utterances)}
+    rows = hypotheses(decoder.decode, emissions(recogniser, read_features(recogniser, utterances)))
     ended = time.perf_counter()
-    rows = [
-        {"id": u.id, "speaker": u.speaker, "reference": u.text, "hypothesis": texts[u.id]}
-        for u in sorted(utterances, key=lambda u: u.id)
-    ]
     seconds = sum(u.samples for u in utterances) / 16000
     references, warnings = check_references(
         [u.text for u in utterances], recogniser.alphabet.characters, decoder.vocabulary
@@ -117,6 +115,15 @@ def decode(
         },
     }
     return rows, record
+
+
+def hypotheses(decode: Decode, scored: Iterable[tuple[Utterance, LogProbs]]) -> list[dict[str, str]]:
+    """Rows {id, speaker, reference, hypothesis} of utterances with their log-probabilities, sorted by id."""
+    texts = [(utterance, decode(scores)) for utterance, scores in scored]
+    return [
+        {"id": u.id, "speaker": u.speaker, "reference": u.text, "hypothesis": text}
+        for u, text in sorted(texts, key=lambda pair: pair[0].id)
+    ]
 
 
 def check_references(

@@ -5,7 +5,7 @@ Shapes: B batch, T frames, F features, V classes (alphabet + blank; blank is the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -14,17 +14,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
+from torch import Tensor
 
 from thaw.config.models import ModelSpec
 from thaw.corpora.manifest import Utterance
 from thaw.frontends import features
 from thaw.models import LayeredModel, load_model
+from thaw.models.store import BEST
 from thaw.training.environment import choose_device, settle
 from thaw.units import Alphabet
 
 BATCH_FRAMES = 8192  # frames of a batch, padding included: about 160 s of audio; sets no result, only memory and speed
 
 LogProbs = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Features:
+    """A batch, on the CPU: features x (B, T, F), zero beyond their lengths (B,)."""
+
+    x: Tensor
+    lengths: Tensor
 
 
 @dataclass(frozen=True)
@@ -40,24 +50,30 @@ class Recogniser:
 
     def log_probs(self, clips: Sequence[NDArray[np.int16]]) -> list[LogProbs]:
         """Natural log-probabilities (T, V) of each clip of 16 kHz samples, in the order given; one batch."""
+        return self.scores(self.batch(clips))
+
+    def batch(self, clips: Sequence[NDArray[np.int16]]) -> Features:
+        """The features of each clip of 16 kHz samples, in the order given."""
         rows = [features(self.frontend, pcm) for pcm in clips]
-        longest = max((len(row) for row in rows), default=0)
-        if longest == 0:
-            return [np.zeros((0, self.alphabet.classes), np.float32) for _ in rows]
-        x = torch.zeros(len(rows), longest, rows[0].shape[1])
+        x = torch.zeros(len(rows), max((len(row) for row in rows), default=0), rows[0].shape[1] if rows else 0)
         for place, row in zip(x, rows, strict=True):
             place[: len(row)] = torch.from_numpy(row)
-        lengths = torch.tensor([len(row) for row in rows])
+        return Features(x, torch.tensor([len(row) for row in rows]))
+
+    def scores(self, batch: Features) -> list[LogProbs]:
+        """Natural log-probabilities (T, V) of each utterance of a batch."""
+        if batch.x.shape[1] == 0:
+            return [np.zeros((0, self.alphabet.classes), np.float32) for _ in batch.x]
         with torch.inference_mode():
-            logits, frames = self.model(x.to(self.device), lengths.to(self.device))
+            logits, frames = self.model(batch.x.to(self.device), batch.lengths.to(self.device))
             scores = logits.float().log_softmax(dim=-1).cpu().numpy()
         return [score[:count].copy() for score, count in zip(scores, frames.tolist(), strict=True)]
 
 
-def load_recogniser(path: Path, device: str = "auto", threads: int = 1) -> Recogniser:
-    """Load a model.safetensors for decoding; UserError where it is no model of thaw, or the device is not there."""
+def load_recogniser(path: Path, device: str = "auto", threads: int = 1, snapshot: str = BEST) -> Recogniser:
+    """Load a model (`thaw.models.load_model`) for decoding; UserError where that fails, or the device is not there."""
     settle(threads)
-    model, meta = load_model(path)
+    model, meta = load_model(path, snapshot)
     chosen, lock = choose_device(device)
     spec = TypeAdapter[ModelSpec](ModelSpec).validate_python(meta["model"])
     return Recogniser(model.eval().to(chosen), Alphabet(meta["alphabet"]), spec.frontend, chosen, meta, lock)
@@ -76,7 +92,17 @@ def batches(utterances: Sequence[Utterance]) -> Iterator[list[Utterance]]:
         yield batch
 
 
-def emissions(recogniser: Recogniser, utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, LogProbs]]:
-    """Each utterance with its log-probabilities (T, V), shortest utterance first."""
+def read_features(
+    recogniser: Recogniser, utterances: Sequence[Utterance]
+) -> Iterator[tuple[list[Utterance], Features]]:
+    """The batches of `batches`, each with its features; they depend on the model's front end, not on its weights."""
     for batch in batches(utterances):
-        yield from zip(batch, recogniser.log_probs([utterance.pcm() for utterance in batch]), strict=True)
+        yield batch, recogniser.batch([utterance.pcm() for utterance in batch])
+
+
+def emissions(
+    recogniser: Recogniser, read: Iterable[tuple[list[Utterance], Features]]
+) -> Iterator[tuple[Utterance, LogProbs]]:
+    """Each utterance of `read_features` with its log-probabilities (T, V), shortest utterance first."""
+    for batch, x in read:
+        yield from zip(batch, recogniser.scores(x), strict=True)

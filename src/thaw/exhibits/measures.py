@@ -16,8 +16,9 @@ from thaw.errors import UserError
 from thaw.exhibits.spec import DecodeRow, ExhibitSpec, RunRow
 from thaw.files import read_json, read_jsonl
 from thaw.scoring.compare import Comparison, compare, holm
-from thaw.scoring.counts import UtteranceCounts, score
-from thaw.scoring.edits import Edits
+from thaw.scoring.counts import UtteranceCounts
+from thaw.scoring.measures import AnyCounts
+from thaw.scoring.scores import score
 
 Level = Literal["word", "char"]
 LEVELS: dict[Level, str] = {"word": "WER", "char": "CER"}
@@ -113,9 +114,14 @@ def _summed(seeds: Iterable[Seed]) -> list[UtteranceCounts]:
     totals: dict[str, UtteranceCounts] = {}
     for seed in seeds:
         for row in seed.counts:
-            old = totals.get(row.id, UtteranceCounts(row.id, row.speaker, Edits(), Edits()))
-            totals[row.id] = UtteranceCounts(row.id, row.speaker, old.word + row.word, old.char + row.char)
+            old = totals.get(row.id)
+            counts = row.counts if old is None else {key: _sum(old.counts[key], row.counts[key]) for key in row.counts}
+            totals[row.id] = UtteranceCounts(row.id, row.speaker, counts)
     return [totals[key] for key in sorted(totals)]
+
+
+def _sum(first: AnyCounts, second: AnyCounts) -> AnyCounts:
+    return first + second  # type: ignore[operator]
 
 
 def differences(results: Results, spec: ExhibitSpec, base: str) -> Differences:

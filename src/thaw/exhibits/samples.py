@@ -30,7 +30,8 @@ def samples(seed: Seed, each: int = EACH) -> tuple[Sample, ...]:
     if {row.id for row in seed.counts} - texts.keys():
         message = f"{seed.decode.counts} and {seed.decode.hypotheses} are not of the same utterances; score again"
         raise UserError(message)
-    order = sorted((row.word.errors / max(row.word.ref, 1), -row.word.ref, row.id) for row in seed.counts)
+    counts = [(row.id, row.counts["word"]) for row in seed.counts]
+    order = sorted((word.errors / max(word.total, 1), -word.total, key) for key, word in counts)
     each = min(each, len(order) // 3) or 1
     middle = max(0, len(order) // 2 - each // 2)
     starts = (0, middle, len(order) - each)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from thaw.errors import UserError
 from thaw.exhibits.spec import ExhibitSpec
+from thaw.exhibits.together import exhibits
 from thaw.files import write_bytes
-from thaw.studies import exhibits
 
 
 def write_exhibit(spec: ExhibitSpec, files: Sequence[Path]) -> None:

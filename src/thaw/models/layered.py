@@ -21,8 +21,16 @@ class Layer(nn.Module):
     """One named layer. Subclasses define `forward` and `reset_parameters`."""
 
     def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
-        """Map (B, T, F) and valid lengths (B,) to the next layer's; `drop` is applied at each dropout place."""
+        """Map (B, T, F) and valid lengths (B,) to the next layer's; `drop` is applied at each dropout place.
+
+        What x holds beyond an utterance's length means nothing: a layer lets none of it reach valid frames, statistics
+        or gradients, and may leave anything there. Only how far it pads may count (`padded`).
+        """
         raise NotImplementedError
+
+    def padded(self, frames: int) -> int:
+        """T' of what `forward` makes of a batch of T = `frames`, padding included."""
+        return frames
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw fresh initial weights (and buffers) from `generator`, on the CPU, in a fixed order."""
@@ -88,12 +96,23 @@ def keep(x: Tensor) -> Tensor:
     return x
 
 
+def layer_of(tensor: str) -> str:
+    """The layer that a weight or buffer belongs to, by its name in `state_dict`: layers.lstm.bias -> lstm."""
+    return tensor.split(".")[1]
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module normalises: by batch, instance, layer, group or root mean square."""
+    return isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm)
+
+
 class LayeredModel(nn.Module):
     """A stack of named layers; every surgery works on `layers` and needs to know nothing else of a model."""
 
-    def __init__(self, layers: Mapping[str, Layer]) -> None:
+    def __init__(self, layers: Mapping[str, Layer], heads: Sequence[str] = ()) -> None:
         super().__init__()
         self.layers = nn.ModuleDict(layers)
+        self.heads = tuple(heads) or tuple(layers)[-1:]  # the layers whose outputs are classes
         self.still: frozenset[str] = frozenset()  # layers whose norms keep their statistics in training too
 
     def layer(self, name: str) -> Layer:
@@ -107,9 +126,10 @@ class LayeredModel(nn.Module):
         for name in self.layers:
             self.reset_layer(name, seed)
 
-    def reset_layer(self, name: str, seed: int) -> None:
-        """Draw fresh initial weights for one layer."""
-        generator = torch.Generator().manual_seed(seed_of(seed, "init", name))
+    def reset_layer(self, name: str, seed: int, draw: int = 0) -> None:
+        """Draw fresh initial weights for one layer; each `draw` (0, 1, …) of a seed gives others."""
+        place = (seed, "init", name, draw) if draw else (seed, "init", name)
+        generator = torch.Generator().manual_seed(seed_of(*place))
         self.layer(name).reset_parameters(generator)
 
     def train(self, mode: bool = True) -> LayeredModel:
@@ -117,7 +137,7 @@ class LayeredModel(nn.Module):
         super().train(mode)
         for name in self.still:
             for module in self.layer(name).modules():
-                if isinstance(module, _NormBase):
+                if is_norm(module):
                     module.eval()
         return self
 
@@ -131,7 +151,7 @@ class LayeredModel(nn.Module):
 
         UserError says which layer does not fit, and how; `origin` says there where the tensors came from.
         """
-        strange = sorted({key.split(".")[1] for key in tensors if key.count(".") >= 2} - set(self.layers))
+        strange = sorted({layer_of(key) for key in tensors if key.count(".") >= 2} - set(self.layers))
         if strange:
             raise UserError(f"{origin} has layers that this model has not: {strange}; its layers: {list(self.layers)}")
         for name in names:
@@ -139,10 +159,16 @@ class LayeredModel(nn.Module):
             given = {key: tensor for key, tensor in tensors.items() if key.startswith(f"layers.{name}.")}
             problem = _difference(own, given)
             if problem:
-                hint = " (other alphabets need a new output layer: reset it)" if name == list(self.layers)[-1] else ""
+                hint = " (other alphabets need a new output layer: reset it)" if name in self.heads else ""
                 raise UserError(f"{origin}: layer {name} does not fit this model: {problem}{hint}")
             for key, tensor in own.items():
                 tensor.copy_(given[key])
+
+    def padded(self, frames: int, upto: int) -> int:
+        """How many frames the first `upto` layers make of a batch of `frames`, padding included."""
+        for name in list(self.layers)[:upto]:
+            frames = self.layer(name).padded(frames)
+        return frames
 
     def forward(
         self, x: Tensor, lengths: Tensor, noise: Noise | None = None, done: int = 0, upto: int | None = None

@@ -130,10 +130,10 @@ class ConvBlock(Layer):
 
     def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
         """(B, T, C) -> (B, T', C')."""
-        x = F.pad(x, (0, 0, 0, -x.shape[1] % self.pad_to))
+        x = F.pad(x, (0, 0, 0, self.padded_input(x.shape[1]) - x.shape[1]))
         x = first = masked(x, valid(x, lengths, x.shape[1]))
         lengths = (lengths - 1) // self.block.stride + 1  # the kernel is odd, and padded to the same length
-        inside = valid(x, lengths, (x.shape[1] - 1) // self.block.stride + 1)
+        inside = valid(x, lengths, self.padded(x.shape[1]))
         for place, sub in enumerate(self.sub):
             if place:
                 x = masked(drop(F.relu(x)), inside)
@@ -141,6 +141,14 @@ class ConvBlock(Layer):
         if self.residual is not None:
             x = x + self.residual(first)
         return drop(F.relu(x)), lengths
+
+    def padded_input(self, frames: int) -> int:
+        """`frames` and what is added to them before the first convolution."""
+        return frames + -frames % self.pad_to
+
+    def padded(self, frames: int) -> int:
+        """T' of a batch of T = `frames`: padded, then one in every stride."""
+        return (self.padded_input(frames) - 1) // self.block.stride + 1
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Xavier (Glorot) uniform kernels; norms that change nothing, and statistics of nothing."""

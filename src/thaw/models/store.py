@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -19,6 +19,7 @@ from thaw.errors import UserError
 from thaw.files import replacing, verify
 from thaw.models.layered import LayeredModel
 
+BEST = "best"  # the snapshot that a model's own file holds
 METADATA = "thaw"  # the one metadata key: safetensors does not keep several in a fixed order
 
 
@@ -30,14 +31,16 @@ def save_model(path: Path, model: LayeredModel, meta: Mapping[str, Any]) -> None
     save_tensors(path, model.state_dict(), meta)
 
 
-def load_model(path: Path) -> tuple[LayeredModel, dict[str, Any]]:
+def load_model(path: Path, snapshot: str = BEST) -> tuple[LayeredModel, dict[str, Any]]:
     """Build the model that `path` describes, load its weights (CPU); gives its meta too.
 
-    UserError where the file is not a model of thaw, or where its tensors are not those of its own spec.
+    `path` is a model, which holds the best epoch, or a run's file of further snapshots, of which `snapshot` names one.
+    UserError where the file is not a model of thaw, has no such snapshot, or where its tensors are not those of its
+    own spec.
     """
     from thaw.models import build  # it imports this module
 
-    tensors, meta = load_tensors(path)
+    tensors, meta = load_tensors(path, snapshot)
     try:
         spec = TypeAdapter[ModelSpec](ModelSpec).validate_python(meta["model"])
         classes = len(meta["alphabet"]) + 1
@@ -66,17 +69,39 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         raise OSError(str(error)) from error
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Named tensors (CPU) and meta of a file by `save_tensors`; UserError where it is missing, broken or foreign."""
+def load_tensors(path: Path, snapshot: str = BEST) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Named tensors (CPU) and meta of a file by `save_tensors`; UserError where it is missing, broken or foreign.
+
+    Of a file of snapshots (its meta says "snapshots", its tensors are named <snapshot>/<name>), the named one's.
+    """
+    with _opened(path) as (file, meta):
+        held = tuple(meta.get("snapshots", ()))
+        if snapshot not in (held or (BEST,)):
+            there = f"it holds {', '.join(held)}" if held else "it holds the best epoch alone"
+            raise UserError(f"{path}: no snapshot {snapshot}; {there} (a recipe's `snapshots` says which are kept)")
+        prefix = f"{snapshot}/" if held else ""
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - no mapping
+        tensors: dict[str, Tensor] = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    return tensors, meta
+
+
+def held_snapshots(path: Path) -> tuple[str, ...]:
+    """The snapshots in a run's file of them; a model's own file is none, and holds the best epoch."""
+    with _opened(path) as (_, meta):
+        return tuple(meta.get("snapshots", (BEST,)))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A file by `save_tensors` and its meta; UserError where it is missing, broken or foreign."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     verify(path)
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get(METADATA, "null"))
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if not isinstance(meta, dict):
+                raise UserError(f"{path}: not written by thaw (its metadata has no {METADATA!r})")
+            yield file, meta
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a safetensors file, or cut short ({error})") from error
-    if not isinstance(meta, dict):
-        raise UserError(f"{path}: not written by thaw (its metadata has no {METADATA!r})")
-    return tensors, meta

@@ -14,6 +14,11 @@ RUNS = f"{RESULTS}/runs"
 DECODES = f"{RESULTS}/decodes"
 SCORES = f"{RESULTS}/scores"
 LOGS = f"{RESULTS}/logs"
+STATE = f"{RESULTS}/state"  # unless the config says otherwise
+TENSORBOARD = f"{RESULTS}/tensorboard"
+CONFIGS = f"{RESULTS}/configs"  # which config files draw under which name
+FOLDERS = (CORPORA, AUDIO, MANIFESTS, LMS, CHECKPOINTS, RUNS, DECODES, SCORES, LOGS, STATE, TENSORBOARD, CONFIGS)
+RESERVED = frozenset(folder.removeprefix(f"{RESULTS}/") for folder in FOLDERS)  # no study may be called so
 
 
 def utterances(corpus: Corpus) -> str:

@@ -1,4 +1,4 @@
-"""From a config to immutable runs: one pure, fast function. No torch, no file is read, nothing is written.
+"""From a config to immutable runs: one fast function, without torch. Of files, it looks at the user's own alone.
 
 Every thing made has an *id*: a readable name and the hash of the recipe that makes it, upstream ids included. Its files
 live under the id, so that an edit makes new files and leaves the old ones, and an edit taken back finds them again.
@@ -8,37 +8,43 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thaw.canonical import canonical_json, digest
-from thaw.config.layers import named_layers
-from thaw.config.load import semantic
-from thaw.config.models import ModelSpec
-from thaw.config.run import TRAIN_VERSION, RunRecipe
+from thaw.config.models import ModelSpec, semantic
+from thaw.config.run import RunRecipe
 from thaw.config.schema import (
     BeamSpec,
     CheckpointSpec,
-    Config,
     CorpusSpec,
     DecoderSpec,
     LanguageModelSpec,
-    RecipeSpec,
+    PartSpec,
     StudySpec,
     TextSpec,
 )
-from thaw.config.sources import Source, SyntheticSource, UnionSource
+from thaw.config.sources import Source, Split, SyntheticSource, UnionSource
+from thaw.config.starts import BEST
+from thaw.planning import contents
+from thaw.planning.folds import expanded
+from thaw.planning.limits import check
+from thaw.studies import study_module
+
+if TYPE_CHECKING:
+    from thaw.config.config import Config
 
 # Raise a version when the meaning of a room changes: what it made gets a new identity, and all that stands on it.
 CORPUS_VERSION = 1
 AUDIO_VERSION = 1
 MANIFEST_VERSION = 1
+PART_VERSION = 1
 LM_VERSION = 2
 CHECKPOINT_VERSION = 1
 DECODE_VERSION = 1
-SCORE_VERSION = 2
+SCORE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Corpus:
 
     name: str
     spec: CorpusSpec
+    content: str = ""  # of the user's own files that it is listed from
 
     @cached_property
     def source_json(self) -> str:
@@ -55,7 +62,7 @@ class Corpus:
 
     @cached_property
     def source_hash(self) -> str:
-        return digest([CORPUS_VERSION, self.spec.language, self.source_json])
+        return digest([CORPUS_VERSION, self.spec.language, self.source_json, *_given(self.content)])
 
     @property
     def source_id(self) -> str:
@@ -79,7 +86,7 @@ class Corpus:
             "source": json.loads(self.source_json),
             "audio": semantic(self.spec.audio, "clips_per_job"),
         }
-        return Corpus(self.name, CorpusSpec.model_validate(uncut)).audio_hash
+        return Corpus(self.name, CorpusSpec.model_validate(uncut), self.content).audio_hash
 
     @property
     def audio_id(self) -> str:
@@ -89,6 +96,11 @@ class Corpus:
     def shards(self) -> int:
         """How many jobs convert this corpus."""
         return _shards(self.spec.source, self.spec.audio.clips_per_job)
+
+
+def _given(content: str) -> list[str]:
+    """Nothing is hashed of what has no content of the user's, as if there were no such thing."""
+    return [content] if content else []
 
 
 def _uncut(source: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +127,16 @@ class Manifest:
     corpus: Corpus
     text: TextSpec
     model: ModelSpec
+
+    @property
+    def manifest(self) -> Manifest:
+        """Itself, as a part of it has one."""
+        return self
+
+    @property
+    def language(self) -> str:
+        """A key of `languages`."""
+        return self.corpus.spec.language
 
     @property
     def text_json(self) -> str:
@@ -147,6 +169,7 @@ class Checkpoint:
     spec: CheckpointSpec
     model: ModelSpec
     alphabet: str
+    content: str = ""  # checksum of its files
 
     @property
     def model_json(self) -> str:
@@ -154,8 +177,8 @@ class Checkpoint:
 
     @cached_property
     def hash(self) -> str:
-        # The path is where the weights are, not what they are; the archive's hash says that, where it is given.
-        what = self.spec.sha256 or self.spec.path
+        # The path is where the weights are, not what they are; their checksum says that, given or computed.
+        what = self.spec.sha256 or self.content or self.spec.path
         return digest([CHECKPOINT_VERSION, self.spec.kind, what, self.model_json, self.alphabet])
 
     @property
@@ -164,17 +187,61 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A named share of a manifest's training split; dev and test are the manifest's."""
+
+    name: str
+    manifest: Manifest
+    spec: PartSpec
+
+    @property
+    def spec_json(self) -> str:
+        return canonical_json(semantic(self.spec))
+
+    @cached_property
+    def hash(self) -> str:
+        return self._hash(self.manifest.hash)
+
+    @property
+    def id(self) -> str:
+        corpus = self.manifest.corpus.name
+        return f"{corpus}-{self.manifest.model.kind}-{self.name}-{self._hash(self.manifest.id)}"
+
+    def _hash(self, manifest: str) -> str:
+        return digest([PART_VERSION, manifest, self.spec_json])
+
+    @property
+    def language(self) -> str:
+        """A key of `languages`."""
+        return self.manifest.language
+
+
+Data = Manifest | Part  # what a run trains on
+
+
+@dataclass(frozen=True)
 class Run:
     """One training: model x corpora x recipe x treatment x seed."""
 
     name: str  # readable; the id adds the hash
     recipe: RunRecipe
-    manifest: Manifest
+    data: tuple[Data, ...]  # its target first
     treatment: str
     label: str
     seed: int
     model: str  # its name in the config
     start: Run | Checkpoint | None = None
+    donors: tuple[Run | Checkpoint, ...] = ()  # where the layers of `recipe.loads` come from, one each
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of its target: what it is judged on."""
+        return self.data[0].manifest
+
+    @property
+    def origins(self) -> tuple[Run | Checkpoint, ...]:
+        """All that its first weights come from."""
+        return (*([self.start] if self.start else []), *self.donors)
 
     @cached_property
     def recipe_json(self) -> str:
@@ -189,6 +256,11 @@ class Run:
     def id(self) -> str:
         return f"{self.name}-{self.hash}"
 
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """The snapshots it keeps beside its best epoch."""
+        return tuple(one for one in self.recipe.recipe.snapshots if one != BEST)
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -196,6 +268,7 @@ class LanguageModel:
 
     spec: LanguageModelSpec
     manifest: Manifest
+    content: str = ""  # of the extra text
 
     @property
     def spec_json(self) -> str:
@@ -203,7 +276,7 @@ class LanguageModel:
 
     @cached_property
     def hash(self) -> str:
-        return digest([LM_VERSION, self.spec_json, self.manifest.hash])
+        return digest([LM_VERSION, self.spec_json, self.manifest.hash, *_given(self.content)])
 
     @property
     def id(self) -> str:
@@ -212,12 +285,14 @@ class LanguageModel:
 
 @dataclass(frozen=True)
 class Decode:
-    """A run's best checkpoint x the test split x a decoder."""
+    """A snapshot of a run x a split of its target x a decoder."""
 
     run: Run
     decoder: str  # its name in the config
     spec: DecoderSpec
     lm: LanguageModel | None
+    split: Split = "test"
+    snapshot: str = BEST
 
     @property
     def spec_json(self) -> str:
@@ -229,27 +304,34 @@ class Decode:
 
     @cached_property
     def hash(self) -> str:
-        return digest([DECODE_VERSION, self.spec_json, self.run.hash, self.lm.hash if self.lm else ""])
+        other = {"split": self.split, "snapshot": self.snapshot}
+        other = {key: value for key, value in other.items() if value not in ("test", BEST)}
+        what = [DECODE_VERSION, self.spec_json, self.run.hash, self.lm.hash if self.lm else ""]
+        return digest([*what, other] if other else what)
 
     @property
     def id(self) -> str:
-        return f"{self.run.name}-{self.decoder}-{self.hash}"
+        of = [one for one in (self.snapshot, self.split) if one not in ("test", BEST)]
+        return "-".join((self.run.name, *of, self.decoder, self.hash))
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study's runs and decodes, in the order its tables show them."""
+    """A study's runs, decodes and probes, in the order its tables show them."""
 
     name: str
     spec: StudySpec
-    source: Run | Checkpoint
     runs: tuple[Run, ...]
     decodes: tuple[Decode, ...]
+    sources: tuple[Run, ...] = ()  # runs that the others start from, and that are no results themselves
+    source_label: str = ""  # what transfer starts from, as tables print it
+    baseline: str = ""  # the treatment that the others are compared to
+    reference: str = ""  # a second one
 
     @property
-    def sources(self) -> tuple[Run, ...]:
-        """The source run; none where the source is a checkpoint."""
-        return (self.source,) if isinstance(self.source, Run) else ()
+    def kind(self) -> str:
+        """The name of its module in `thaw.studies`."""
+        return self.spec.kind
 
 
 @dataclass(frozen=True)
@@ -261,6 +343,7 @@ class Plan:
     sources: dict[str, Corpus] = field(default_factory=dict)
     audio: dict[str, Corpus] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
     lms: dict[str, LanguageModel] = field(default_factory=dict)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
@@ -272,102 +355,65 @@ class Plan:
 
 
 def resolve(config: Config) -> Plan:
-    """The plan of a checked config; equal configs give equal plans."""
-    plan = Plan(config, tuple(_study(name, spec, config) for name, spec in config.studies.items()))
+    """The plan of a checked config; equal configs, and equal files of the user's, give equal plans.
+
+    UserError where its files could not be.
+    """
+    config = expanded(config)
+    plan = Plan(
+        config, tuple(study_module(spec.kind).plan(name, spec, config) for name, spec in config.studies.items())
+    )
     for study in plan.studies:
-        if isinstance(study.source, Checkpoint):
-            plan.checkpoints[study.source.id] = study.source
         for run in (*study.sources, *study.runs):
-            plan.runs[run.id] = run
-            _add_corpus(plan, run.manifest)
+            for one in with_origins(run):
+                _add_start(plan, one)
         for decode in study.decodes:
             plan.decodes[decode.id] = decode
             if decode.lm:
                 plan.lms[decode.lm.id] = decode.lm
+    check(plan)
     return plan
 
 
-def _add_corpus(plan: Plan, manifest: Manifest) -> None:
-    plan.manifests[manifest.id] = manifest
-    plan.audio[manifest.corpus.audio_id] = manifest.corpus
-    plan.sources[manifest.corpus.source_id] = manifest.corpus
+def _add_start(plan: Plan, one: Run | Checkpoint) -> None:
+    if isinstance(one, Checkpoint):
+        plan.checkpoints[one.id] = one
+        return
+    plan.runs[one.id] = one
+    for data in one.data:
+        if isinstance(data, Part):
+            plan.parts[data.id] = data
+        manifest = data.manifest
+        plan.manifests[manifest.id] = manifest
+        plan.audio[manifest.corpus.audio_id] = manifest.corpus
+        plan.sources[manifest.corpus.source_id] = manifest.corpus
 
 
-def _study(name: str, spec: StudySpec, config: Config) -> Study:
-    source = _source(spec, config)
-    runs = tuple(
-        _target_run(target, treatment, seed, spec, config, source)
-        for target in spec.targets
-        for treatment in spec.treatments
-        for seed in spec.seeds
-    )
-    own = (source,) if isinstance(source, Run) else ()
-    # The source itself is decoded too: a transfer result means little beside a source that has learnt nothing.
-    decodes = tuple(decode for run in (*own, *runs) for decode in _decodes(run, spec, config))
-    return Study(name, spec, source, runs, decodes)
+def with_origins(run: Run) -> Iterator[Run | Checkpoint]:
+    """A run, and before it all runs and checkpoints that its weights come from, however far back; each once."""
+    seen: dict[str, Run | Checkpoint] = {}
+
+    def add(one: Run | Checkpoint) -> None:
+        for before in one.origins if isinstance(one, Run) else ():
+            add(before)
+        seen.setdefault(one.id, one)
+
+    add(run)
+    yield from seen.values()
 
 
-def _manifest(corpus: str, model: ModelSpec, config: Config) -> Manifest:
-    spec = config.corpora[corpus]
-    return Manifest(Corpus(corpus, spec), config.languages[spec.language], model)
-
-
-def _source(spec: StudySpec, config: Config) -> Run | Checkpoint:
-    source = spec.source
-    if source.checkpoint is not None:
-        checkpoint = config.checkpoints[source.checkpoint]
-        alphabet = config.languages[checkpoint.language].alphabet
-        return Checkpoint(source.checkpoint, checkpoint, config.models[source.model], alphabet)
-    assert source.corpus is not None  # the schema wants one of the two
-    assert source.recipe is not None
-    manifest = _manifest(source.corpus, config.models[source.model], config)
-    recipe = RunRecipe(
-        version=TRAIN_VERSION,
-        model=config.models[source.model],
-        alphabet=manifest.text.alphabet,
-        corpora=(manifest.hash,),
-        recipe=config.recipes[source.recipe],
-        seed=source.seed,
-    )
-    name = f"{source.corpus}-{source.model}-source-s{source.seed}"
-    return Run(name, recipe, manifest, "source", "source", source.seed, source.model)
-
-
-def _target_run(
-    target: str, treatment: str, seed: int, spec: StudySpec, config: Config, source: Run | Checkpoint
-) -> Run:
-    how = config.treatments[treatment]
-    model_name = how.model or spec.model
-    model = config.models[model_name]
-    manifest = _manifest(target, model, config)
-    start = source if how.start == "source" else None
-    alphabet = config.languages[how.alphabet].alphabet if how.alphabet else manifest.text.alphabet
-    recipe = RunRecipe(
-        version=TRAIN_VERSION,
-        model=model,
-        alphabet=alphabet,
-        corpora=(manifest.hash,),
-        recipe=RecipeSpec.model_validate(
-            {**config.recipes[spec.recipe].model_dump(), **spec.target_recipes.get(target, {}), **how.recipe}
-        ),
-        seed=seed,
-        start=start.hash if start else "scratch",
-        reset=named_layers(how.reset, model.layer_names),
-        freeze=named_layers(how.freeze, model.layer_names),
-        frozen=how.frozen,
-        optimizer_state=how.optimizer_state,
-        output_rows=how.output_rows,
-        letters={letter: other for letter, other in how.letters.items() if letter in alphabet},
-    )
-    name = f"{target}-{model_name}-{treatment}-s{seed}"
-    return Run(name, recipe, manifest, treatment, how.label or treatment, seed, model_name, start)
-
-
-def _decodes(run: Run, spec: StudySpec, config: Config) -> Iterator[Decode]:
-    for name in spec.decoders:
+def decodes(
+    run: Run, names: Iterable[str], config: Config, split: Split = "test", snapshot: str = BEST
+) -> Iterator[Decode]:
+    """A snapshot of a run on a split of its target with each of the named decoders."""
+    for name in names:
         decoder = config.decoders[name]
-        lm = LanguageModel(decoder.language_model, run.manifest) if isinstance(decoder, BeamSpec) else None
-        yield Decode(run, name, decoder, lm)
+        lm = _language_model(decoder.language_model, run.manifest) if isinstance(decoder, BeamSpec) else None
+        yield Decode(run, name, decoder, lm, split, snapshot)
+
+
+def _language_model(spec: LanguageModelSpec, manifest: Manifest) -> LanguageModel:
+    return LanguageModel(spec, manifest, contents.of_file(spec.extra_text))
 
 
 def describe(plan: Plan) -> dict[str, Any]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thaw.canonical import canonical_json, digest
-from thaw.config.load import semantic
+from thaw.config.models import semantic
 from thaw.config.schema import SyntheticSource
 from thaw.corpora.credits import credit
 from thaw.exhibits.spec import CorpusRow, DecodeRow, Exhibit, ExhibitSpec, RunRow, Speech, drawable
+from thaw.exhibits.together import exhibits as exhibits_of
+from thaw.exhibits.together import together
 from thaw.planning import layout
 from thaw.planning.plan import Decode, Manifest, Plan, Run, Study
 from thaw.report.page import ReportExhibit, ReportSpec
-from thaw.studies import exhibits as exhibits_of
-from thaw.studies.all import together
+from thaw.studies import study_module
 
 PUBLISHED = "config/published"
 
@@ -68,28 +68,22 @@ def exhibits(plan: Plan) -> dict[tuple[str, str], Showing]:
 def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
     """All that the exhibits of one study are drawn from; each is cut down to what it needs."""
     decodes = by_run(study.decodes)
-    source = source_label(study)
+    source = study.source_label
     return ExhibitSpec(
         study=study.name,
-        kind=study.spec.kind,
+        kind=study.kind,
         name="",
         config=plan.config.name,
         scale=plan.config.scale,
         speech="mixed",  # each exhibit says it of the targets that it shows
         scoring=plan.config.scoring,
         style=study.spec.style,
-        baseline=study.spec.baseline,
-        reference=study.spec.reference or "",
+        baseline=study.baseline,
+        reference=study.reference,
         runs=tuple(run_row(run, decodes, source) for run in study.runs),
         sources=tuple(run_row(run, decodes) for run in study.sources),
         corpora=tuple(corpus_row(manifest) for manifest in manifests((*study.sources, *study.runs))),
     )
-
-
-def source_label(study: Study) -> str:
-    """What transfer starts from: the label of a corpus, or the name of a checkpoint."""
-    source = study.source
-    return source.manifest.corpus.spec.label if isinstance(source, Run) else source.name
 
 
 def speech(synthetic: Iterable[bool]) -> Speech:
@@ -183,7 +177,7 @@ def report_spec(plan: Plan) -> ReportSpec:
         for (study, name), one in shown.items()
     )
     decodes = by_run(plan.decodes.values())
-    targets = {run.id: (run, source_label(study)) for study in plan.studies for run in study.runs}
+    targets = {run.id: (run, study.source_label) for study in plan.studies for run in study.runs}
     sources = {run.id: run for study in plan.studies for run in study.sources}
     corpora = [run.manifest.corpus for run, _ in targets.values()]
     filtered = Counter(manifest.corpus.name for manifest in plan.manifests.values())
@@ -191,9 +185,7 @@ def report_spec(plan: Plan) -> ReportSpec:
         config=plan.config.name,
         scale=plan.config.scale,
         speech=speech(isinstance(corpus.spec.source, SyntheticSource) for corpus in corpora),
-        credits={
-            study.name: importlib.import_module(f"thaw.studies.{study.spec.kind}").CREDIT for study in plan.studies
-        },
+        credits={study.name: study_module(study.kind).CREDIT for study in plan.studies},
         exhibits=rows,
         runs=tuple(run_row(run, decodes, source) for run, source in targets.values()),
         sources=tuple(run_row(run, decodes) for run in sources.values()),

@@ -8,16 +8,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thaw.config.schema import ScoringSpec
 from thaw.errors import UserError
+from thaw.randomness import rng
 from thaw.scoring.counts import UtteranceCounts
-from thaw.scoring.edits import Edits
-from thaw.scoring.intervals import Unit, percentile_interval, ratio, resampled_sums, units_of
+from thaw.scoring.intervals import Unit
+from thaw.scoring.intervals import units_of as new_units_of
+from thaw.scoring.measures import AnyCounts
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ def compare(
 ) -> Comparison:
     """Compare two systems' counts of the same utterances (any order); UserError where they are not the same."""
     pairs = _paired(first, second, level)
-    errors = [(a.errors, b.errors, a.ref) for _, a, b in pairs]
-    words = np.array([c.word.ref for c in first], dtype=np.int64)
+    errors = [(a.errors, b.errors, a.total) for _, a, b in pairs]
+    words = np.array([c.counts["word"].total for c in first], dtype=np.int64)
     units = units_of([speaker for speaker, _, _ in pairs], np.array(errors, dtype=np.int64), words)
     total = units.totals.sum(axis=0)
     if total[2] == 0:
@@ -58,12 +60,12 @@ def compare(
 
 def _paired(
     first: Sequence[UtteranceCounts], second: Sequence[UtteranceCounts], level: str
-) -> list[tuple[str, Edits, Edits]]:
+) -> list[tuple[str, AnyCounts, AnyCounts]]:
     other = {c.id: c for c in second}
     if len(first) != len(second) or {c.id for c in first} != other.keys():
         raise UserError("the two systems were not scored on the same utterances")
-    pairs = [(c.speaker, getattr(c, level), getattr(other[c.id], level)) for c in first]
-    if any(a.ref != b.ref for _, a, b in pairs):
+    pairs = [(c.speaker, c.counts[level], other[c.id].counts[level]) for c in first]
+    if any(a.total != b.total for _, a, b in pairs):
         raise UserError("the two systems were not scored against the same references")
     return pairs
 
@@ -99,3 +101,48 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
+
+
+Counts = NDArray[Any]
+BLOCK = 1 << 21  # draws held in memory at once
+
+
+@dataclass(frozen=True)
+class Units:
+    kind: Unit
+    totals: Counts
+    note: str = ""
+
+
+def units_of(speakers: Sequence[str], counts: Counts, words: Counts) -> Units:
+    units = new_units_of(speakers, words)
+    sums = [units.sums(column) for column in counts.T]
+    return Units(units.kind, np.stack(sums, axis=1).astype(np.int64), units.note)
+
+
+def resampled_sums(totals: Counts, resamples: int, seed: int) -> Counts:
+    """Sums (R, K) of the units drawn with replacement from (S, K).
+
+    The draws depend on (seed, S) alone, so systems scored on the same speakers share them.
+    """
+    size = len(totals)
+    random = rng(seed, "bootstrap")
+    sums = np.empty((resamples, totals.shape[1]), dtype=np.int64)
+    rows = max(1, BLOCK // size)
+    for start in range(0, resamples, rows):
+        drawn = random.integers(size, size=(min(rows, resamples - start), size))
+        for column in range(totals.shape[1]):
+            sums[start : start + len(drawn), column] = totals[drawn, column].sum(axis=1)
+    return sums
+
+
+def percentile_interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """The central `level` of `values`, NaNs (resamples without a reference item) left out."""
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def ratio(errors: Counts, reference: Counts) -> NDArray[np.float64]:
+    """errors / reference items, NaN where there are none."""
+    safe = np.where(reference > 0, reference, 1)
+    return np.where(reference > 0, errors / safe, np.nan)

@@ -26,6 +26,11 @@ class Edits:
         """All edits together; may exceed `ref`."""
         return self.sub + self.del_ + self.ins
 
+    @property
+    def total(self) -> int:
+        """What a rate divides by: the items of the reference."""
+        return self.ref
+
     def __add__(self, other: Edits) -> Edits:
         return Edits(self.sub + other.sub, self.del_ + other.del_, self.ins + other.ins, self.ref + other.ref)
 

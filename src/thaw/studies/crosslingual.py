@@ -7,14 +7,25 @@ exhibit is drawn.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from thaw.exhibits.spec import Exhibit, ExhibitSpec, RunRow, of_target
+from thaw.planning import checks, grid
 
 PAPER = "NVIDIA NeMo blog post 2020"
 CREDIT = (
     "NVIDIA, blog post on NeMo, 2020: QuartzNet fine-tuned from English to Russian and Spanish (Mozilla Common Voice)"
 )
 RATES = "crosslingual.csv"
+
+
+class Spec(grid.GridSpec):
+    """What a config says of this study."""
+
+    kind: Literal["crosslingual"]
+
+
+check, plan = checks.check, grid.plan
 
 # The treatments of the post come first: their colours stay the same whatever else a study adds.
 TREATMENTS = ("scratch", "finetuned", "scratch-small")

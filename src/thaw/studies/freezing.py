@@ -6,7 +6,10 @@ exhibit is drawn.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from thaw.exhibits.spec import Exhibit, ExhibitSpec, RunRow, of_target
+from thaw.planning import checks, grid
 
 PAPER = "Eberhard & Zesch 2021"
 CREDIT = (
@@ -16,6 +19,15 @@ RATES = "freezing.csv"
 CURVES = "deepspeech-paper-curves.json"
 CORPORA = "freezing-corpora.csv"
 PAPER_EPOCHS = 15  # as many as the paper's figures show
+
+
+class Spec(grid.GridSpec):
+    """What a config says of this study."""
+
+    kind: Literal["freezing"]
+
+
+check, plan = checks.check, grid.plan
 
 # The treatments of the paper, in its order: their colours stay the same whatever else a study adds.
 TREATMENTS = ("scratch", "frozen-0", "frozen-1", "frozen-2", "frozen-3", "frozen-4", "frozen-5", "frozen-3-5")

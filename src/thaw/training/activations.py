@@ -1,7 +1,9 @@
 """Outputs of frozen layers, computed once: where nothing before a layer can change, training starts behind it.
 
 A treatment that freezes the first layers, keeps their norms still, drops nothing out in them and augments nothing feeds
-the first trainable layer the same numbers in every epoch. Those are kept instead of the features.
+the first trainable layer the same numbers in every epoch. Those are kept instead of the features, each utterance's by
+itself, and padded as far as the layers that are skipped would have padded a batch: norms behind them may see padding.
+What lies there means nothing to a layer (`thaw.models.layered.Layer`).
 
 Shapes: B batch, T frames, H units of the last such layer.
 """
@@ -22,7 +24,8 @@ from thaw.training.augment import Augment
 from thaw.training.data import Examples
 
 CHUNK = 16  # utterances that go through the layers together: neighbours in duration, the same whoever asks first
-MOST_BYTES = 8 << 30  # of both splits; beyond it nothing is kept, so that memory decides before a training, not in it
+LEAST_ROWS = 2  # a batch of one goes through other kernels than a batch of two: other bits
+MOST_BYTES = 8 << 30  # of both splits: beyond it nothing is kept. The data decide that, not the memory of a machine
 
 
 def computed_once(surgery: Surgery, recipe: RunRecipe, splits: Sequence[Examples], device: torch.device) -> int:
@@ -52,10 +55,14 @@ def constant_layers(surgery: Surgery, recipe: RunRecipe) -> int:
 
 
 class Activations(Examples):
-    """The utterances of `examples` with the outputs (T, H) of the model's first `done` layers as their features."""
+    """The utterances of `examples` with the outputs (T, H) of the model's first `done` layers as their features.
+
+    `trained` says that a training step would compute them, as it does those to train on: a CPU has another kernel for
+    an LSTM where gradients are recorded, and so other bits, although none is recorded of frozen layers.
+    """
 
     def __init__(
-        self, examples: Examples, model: LayeredModel, done: int, device: torch.device, precision: str
+        self, examples: Examples, model: LayeredModel, done: int, device: torch.device, precision: str, trained: bool
     ) -> None:
         self.utterances = examples.utterances
         self.labels = examples.labels
@@ -64,7 +71,9 @@ class Activations(Examples):
         self.done = done
         self.device = device
         self.precision = precision
+        self.trained = trained
         self.kept: dict[int, NDArray[np.float32]] = {}
+        self.frames: dict[int, int] = {}  # of the features that they were made of
 
     def features(self, index: int, augment: Augment | None = None) -> NDArray[np.float32]:
         """Activations (T, H) of one utterance; nothing is augmented (`constant_layers`)."""
@@ -73,12 +82,18 @@ class Activations(Examples):
             self.compute(range(start, min(start + CHUNK, len(self.utterances))))
         return self.kept[index]
 
-    @torch.no_grad()
+    def padded(self, indices: Sequence[int], rows: Sequence[NDArray[np.float32]]) -> int:
+        """As far as the skipped layers would have padded the longest of these utterances."""
+        return self.model.padded(max(self.frames[index] for index in indices), self.done)
+
     def compute(self, indices: range) -> None:
         """Put a chunk through the layers; the features themselves are not needed again."""
-        batch = self.examples.batch(indices).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        rows = [*indices] * (1 if len(indices) >= LEAST_ROWS else LEAST_ROWS)
+        batch = self.examples.batch(rows).to(self.device)
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        with half, torch.inference_mode(False), torch.set_grad_enabled(self.trained):
             x, lengths = self.model(batch.x, batch.lengths, upto=self.done)
-        for index, row, length in zip(indices, x.float().cpu().numpy(), lengths.tolist(), strict=True):
-            self.kept[index] = row[:length].copy()
+        kept = zip(rows, x.float().cpu().numpy(), lengths.tolist(), batch.lengths.tolist(), strict=True)
+        for index, row, length, frames in kept:
+            self.kept[index], self.frames[index] = row[:length].copy(), frames
         self.examples.forget(indices)

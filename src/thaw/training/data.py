@@ -87,10 +87,14 @@ class Examples:
             features = self.cache.pop((index, 1.0), None)
             self.free_bytes += 0 if features is None else features.nbytes
 
+    def padded(self, indices: Sequence[int], rows: Sequence[NDArray[np.float32]]) -> int:
+        """T of the batch that these `rows` of features make: that of the longest."""
+        return max(len(row) for row in rows)
+
     def batch(self, indices: Sequence[int], augment: Augment | None = None) -> Batch:
         """These utterances, in this order, as one batch."""
         rows = [self.features(i, augment) for i in indices]
-        x = np.zeros((len(rows), max(len(row) for row in rows), rows[0].shape[1]), dtype=np.float32)
+        x = np.zeros((len(rows), self.padded(indices, rows), rows[0].shape[1]), dtype=np.float32)
         for index, place, row in zip(indices, x, rows, strict=True):
             place[: len(row)] = row
             if augment:

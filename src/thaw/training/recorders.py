@@ -66,7 +66,8 @@ class Lines:
         cer = "-" if row["dev_cer"] is None else f"{100 * row['dev_cer']:.1f} %"
         self.last = time.monotonic()
         self.say(
-            f"{_place(status)}  loss {row['train_loss']:.2f}  dev {row['dev_loss']:.2f} (best {_number(status.best)})"
+            f"{_place(status)}  loss {_number(row['train_loss'])}"
+            f"  dev {row['dev_loss']:.2f} (best {_number(status.best)})"
             f"  dev CER {cer}  {status.audio_rate:.0f} audio-s/s{_left(status)}"
         )
 

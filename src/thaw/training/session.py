@@ -16,12 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thaw.config.load import semantic
+from thaw.config.models import semantic
 from thaw.config.run import RunRecipe
 from thaw.errors import Unfinished, UserError
 from thaw.files import write_json, write_jsonl
-from thaw.models import build, load_model, load_tensors, save_model, save_tensors
+from thaw.models import build, load_tensors, save_model, save_tensors
 from thaw.models.layered import LayeredModel
+from thaw.surgery.operations import START, operations_of
+from thaw.surgery.origins import check_heads, read_origins
 from thaw.surgery.surgery import Surgery, parameter_counts, prepare
 from thaw.training import environment
 from thaw.training.activations import Activations, computed_once
@@ -49,6 +51,7 @@ class Job:
     state: Path
     start: Path | None = None
     start_optimizer: Path | None = None
+    loads: Sequence[Path] = ()  # the files of the recipe's `loads`, in its order
     budget: float = 0.0  # seconds; 0: none
     wait: float = 0.0  # seconds, for another trainer at work on the same state
     checkpoint_seconds: float = 60.0
@@ -69,6 +72,7 @@ def train(job: Job) -> None:
     starts = {
         "start": [job.start] if job.start else [],
         "optimizer": [job.start_optimizer] if job.start_optimizer else [],
+        **({"loads": list(job.loads)} if job.loads else {}),
     }
     folder = StateFolder(job.state / state_key(job.recipe, {"train": job.train, "dev": job.dev, **starts}))
     device, gpu_lock = environment.choose_device(job.device)
@@ -98,6 +102,10 @@ def check_start(job: Job) -> None:
     if (recipe.start == "scratch") != (job.start is None):
         given = "no --start" if job.start is None else f"--start {job.start}"
         raise UserError(f"the recipe starts from {recipe.start!r}, but there is {given}")
+    if len(recipe.loads) != len(job.loads):
+        raise UserError(
+            f"the recipe loads layers from {len(recipe.loads)} more runs; --load names {len(job.loads)} files"
+        )
     if recipe.optimizer_state == "transferred" and (job.start_optimizer is None or not job.start_optimizer.is_file()):
         raise UserError(
             f"the recipe transfers the optimizer state, but {job.start_optimizer or '--start-optimizer'} is missing; "
@@ -163,8 +171,7 @@ class Session:
         """The trainer at its first step, the surgery that prepared its model, and what the checks said."""
         recipe = self.recipe
         model = build(recipe.model, self.alphabet.classes)
-        start, rows = self.start()
-        surgery = prepare(model, start, recipe.reset, recipe.freeze, recipe.frozen, recipe.seed, rows)
+        surgery = self.operate(model)
         checks: dict[str, Any] = {"start": surgery.check_start()}
         model.to(self.world.device)
         optimizer = optimizer_for(recipe.recipe, surgery.trainable())
@@ -174,7 +181,8 @@ class Session:
         if done:
             checks["computed_once"] = list(model.layers)[:done]
             examples, dev = (
-                Activations(part, model, done, self.world.device, recipe.recipe.precision) for part in (examples, dev)
+                Activations(split, model, done, self.world.device, recipe.recipe.precision, trained)
+                for split, trained in ((examples, True), (dev, False))
             )
         say = self.recorders.say
         trainer = Trainer(recipe, model, surgery, optimizer, examples, dev, self.alphabet, self.world, say, done)
@@ -185,20 +193,14 @@ class Session:
             )
         return trainer, surgery, checks
 
-    def start(self) -> tuple[dict[str, Tensor] | None, dict[int, int]]:
-        """The tensors that the model starts from, and which of its classes keep which row of their output layer."""
-        if self.job.start is None:
-            return None, {}
-        model, meta = load_model(self.job.start)
-        output, alphabet = self.recipe.model.layer_names[-1], meta["alphabet"]
-        if alphabet != self.recipe.alphabet and output not in self.recipe.reset:
-            raise UserError(
-                f"{self.job.start}: its alphabet is {alphabet!r}, the recipe's {self.recipe.alphabet!r}; "
-                f"an output layer means other letters there: reset {output}"
-            )
-        shared = self.recipe.output_rows == "shared"
-        rows = shared_rows(self.recipe.alphabet, alphabet, self.recipe.letters) if shared else {}
-        return model.state_dict(), rows
+    def operate(self, model: LayeredModel) -> Surgery:
+        """Give the model its first weights, from wherever the recipe says, and freeze what it freezes."""
+        origins = read_origins(self.recipe, self.job.start, self.job.loads)
+        start = origins.get(START)
+        operations = operations_of(self.recipe, model, start.alphabet if start else "")
+        check_heads(self.recipe, model, operations, origins)
+        sources = {name: origin.tensors for name, origin in origins.items()}
+        return prepare(model, operations, sources, start.meta if start else None)
 
     def transfer(self, optimizer: Optimizer, surgery: Surgery) -> list[str]:
         """Take over the start's optimiser state for the layers that keep their weights; gives the names taken."""
@@ -364,19 +366,6 @@ class Session:
                 "earlier_environments": self.earlier_environments,
             },
         )
-
-
-def shared_rows(alphabet: str, source: str, letters: Mapping[str, str]) -> dict[int, int]:
-    """Class -> the source's class, for every letter that both alphabets have or `letters` maps, and for the blank.
-
-    UserError where `letters` names a letter that the source has not.
-    """
-    wanted = {letter: letters.get(letter, letter) for letter in alphabet}
-    lacking = sorted(other for letter, other in wanted.items() if letter in letters and other not in source)
-    if lacking:
-        raise UserError(f"letters: the start's alphabet {source!r} has no {', '.join(map(repr, lacking))}")
-    found = {alphabet.index(new): source.index(old) for new, old in wanted.items() if old in source}
-    return {**found, len(alphabet): len(source)}
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from thaw.canonical import canonical_json, digest, file_sha256
-from thaw.config.load import semantic
+from thaw.config.models import semantic
 from thaw.config.run import RunRecipe
 from thaw.corpora.manifest import manifest_sha256
 from thaw.errors import Unfinished, UserError

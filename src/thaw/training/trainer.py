@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,8 +52,9 @@ class Sums:
 
     loss: float = 0.0  # nats, over `utterances`
     utterances: int = 0  # with a finite loss
-    gradient_norm: float = 0.0  # before clipping, over `steps`
+    gradient_norm: float = 0.0  # before clipping, over `steps` that were not skipped
     steps: int = 0
+    skipped: int = 0  # of the steps: those whose gradient was not finite
     audio_seconds: float = 0.0
     seconds: float = 0.0  # wall clock of the steps
     non_finite: list[str] = field(default_factory=list)  # ids left out of the loss
@@ -64,7 +66,8 @@ class Progress:
 
     epoch: int = 1  # the one at work, 1-based
     batch: int = 0  # its batches that are done
-    step: int = 0  # optimiser steps, over all epochs
+    step: int = 0  # optimiser steps, over all epochs, skipped ones too
+    skipped: int = 0  # the last so many steps, in a row
     stale: int = 0  # epochs since the last improvement by early_stop_delta
     best: dict[str, Any] | None = None  # {epoch, dev_loss}
     audio_seconds: float = 0.0
@@ -108,6 +111,7 @@ class Trainer:
         self.say = say
         self.rates = surgery.dropout_rates(self.recipe.dropout)
         self.done = done  # layers whose outputs `examples` and `dev` hold, instead of features
+        self.buffers = Buffers(model)
         self.trainable = sum(p.numel() for p in optimizer.parameters)
         self.progress = Progress()
         self.best_tensors: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None  # where not yet on disk
@@ -155,14 +159,19 @@ class Trainer:
         """One optimiser step on one batch (of all processes together)."""
         began = time.perf_counter()
         progress, sums = self.progress, self.progress.sums
+        self.buffers.hold()
         loss, counted, bad = self.accumulate(indices)
-        norm = self.whole_gradient(len(indices), counted, bad)
-        self.optimizer.step(self.learning_rate(progress.step + 1))
+        norm = self.whole_gradient(len(indices), counted)
+        if math.isfinite(norm):
+            self.optimizer.step(self.learning_rate(progress.step + 1))
+            sums.loss += loss
+            sums.utterances += counted
+            sums.gradient_norm += norm
+            progress.skipped = 0
+        else:
+            self.skip(indices, "its gradient is not finite" if counted else "no loss of it is finite")
         seconds = self.examples.seconds(indices)
-        sums.loss += loss
-        sums.utterances += counted
         sums.non_finite += bad
-        sums.gradient_norm += norm
         sums.steps += 1
         sums.audio_seconds += seconds
         sums.seconds += time.perf_counter() - began
@@ -174,11 +183,14 @@ class Trainer:
         """Gradients of this process's share of (summed losses / utterances of the whole batch).
 
         Utterances whose loss is not finite are left out by another forward pass without them: masking would not do,
-        since zero times infinity is no gradient. Gives, over all processes, the summed loss, the number of utterances
-        in it, and the ids of those left out.
+        since zero times infinity is no gradient. Buffers are then what they are without them, and without features that
+        are not finite, which would reach the whole batch through its norms. Gives, over all processes, the summed loss,
+        the number of utterances in it, and the ids of those left out.
         """
         self.optimizer.zero_grad()
-        share, bad = list(self.world.share(indices)), list[int]()
+        mine = self.world.share(indices)
+        bad = [i for i in mine if not np.isfinite(self.examples.features(i, self.augment())).all()]
+        share = [i for i in mine if i not in bad]
         values: list[float] = []
         while share:
             batch = self.examples.batch(share, self.augment()).to(self.world.device)
@@ -191,6 +203,7 @@ class Trainer:
                 break
             bad += wrong
             share, values = [i for i in share if i not in wrong], []
+            self.buffers.restore()
         loss, counted, left_out = self.world.total([math.fsum(values), len(values), len(bad)])
         return loss, int(counted), self.name_non_finite(bad) if left_out else []
 
@@ -200,21 +213,30 @@ class Trainer:
             logits, frames = self.model(batch.x, batch.lengths, noise, self.done)
         return ctc_loss(logits, frames, batch.targets, batch.target_lengths), logits, frames
 
-    def whole_gradient(self, planned: int, counted: int, bad: list[str]) -> float:
-        """Sum gradients over processes, correct them for utterances left out, clip; gives the norm before clipping."""
+    def whole_gradient(self, planned: int, counted: int) -> float:
+        """Sum gradients over processes, correct them for utterances left out, clip; gives the norm before clipping.
+
+        NaN where no utterance counted.
+        """
         if not counted:
-            raise Diverged(self.advice(f"no utterance of the batch has a finite loss ({', '.join(bad)})"))
+            return math.nan
         self.world.add_gradients(self.optimizer.parameters)
         if counted != planned:
             torch._foreach_mul_(self.optimizer.gradients(), planned / counted)
         limit = self.recipe.max_gradient_norm
-        norm = float(self.optimizer.clip_gradients(limit) if limit else self.optimizer.gradient_norm())
-        if not math.isfinite(norm):
-            ids = ", ".join(
-                self.examples.utterances[i].id for i in self.batches(self.progress.epoch)[self.progress.batch]
-            )
-            raise Diverged(self.advice(f"the gradient of the batch is not finite ({ids})"))
-        return norm
+        return float(self.optimizer.clip_gradients(limit) if limit else self.optimizer.gradient_norm())
+
+    def skip(self, indices: Sequence[int], what: str) -> None:
+        """Leave weights, buffers and optimiser as if this batch had not been; Diverged after too many in a row."""
+        self.buffers.restore()
+        self.progress.sums.skipped += 1
+        self.progress.skipped += 1
+        ids = ", ".join(self.examples.utterances[i].id for i in indices)
+        place = f"epoch {self.progress.epoch}, step {self.progress.step + 1}"
+        self.say(f"{place}: skipped, {what} ({ids})")
+        most = self.recipe.max_skipped_steps
+        if self.progress.skipped > most:
+            raise Diverged(self.advice(f"{most + 1} steps in a row have no finite gradient, the last on {ids}"))
 
     def learning_rate(self, step: int) -> float:
         """The rate of the 1-based `step`."""
@@ -269,16 +291,17 @@ class Trainer:
             {
                 "epoch": progress.epoch,
                 "step": progress.step,
-                "train_loss": sums.loss / sums.utterances,
+                "train_loss": sums.loss / sums.utterances if sums.utterances else None,
                 "dev_loss": dev_loss,
                 "dev_cer": dev_cer,
                 "dev_wer": dev_wer,
                 "learning_rate": self.learning_rate(progress.step),
-                "gradient_norm": sums.gradient_norm / sums.steps,
+                "gradient_norm": sums.gradient_norm / taken if (taken := sums.steps - sums.skipped) else None,
                 "trainable_parameters": self.trainable,
                 "utterances": sums.utterances,
                 "non_finite": len(sums.non_finite),
                 "non_finite_ids": sorted(sums.non_finite),
+                "skipped": sums.skipped,
                 "audio_seconds": sums.audio_seconds,
                 "audio_seconds_per_second": sums.audio_seconds / sums.seconds,
                 "step_seconds": sums.seconds / sums.steps,
@@ -313,6 +336,24 @@ class Trainer:
             f"lower learning_rate (now {self.recipe.learning_rate:g}), add warmup_steps, or set max_gradient_norm "
             f"(now {f'{limit:g}' if limit else '0: no clipping'})"
         )
+
+
+class Buffers:
+    """A model's buffers as they were before a step, to go back to; one kernel each way for all."""
+
+    def __init__(self, model: LayeredModel) -> None:
+        self.own = list(model.buffers())
+        self.held = [buffer.clone() for buffer in self.own]
+
+    def hold(self) -> None:
+        """Remember them as they are."""
+        if self.own:
+            torch._foreach_copy_(self.held, self.own)
+
+    def restore(self) -> None:
+        """Put back what `hold` remembered."""
+        if self.own:
+            torch._foreach_copy_(self.own, self.held)
 
 
 def follow_leader(model: LayeredModel, world: World) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thaw.exhibits.spec import Exhibit, ExhibitSpec, RunRow
-from thaw.studies import TOGETHER
+from thaw.studies import TOGETHER, study_module
 
 Pair = tuple[str, str, str]  # model, source, target
 
@@ -74,3 +74,9 @@ EXHIBITS: dict[str, Exhibit] = {
         _table, runs=_comparable_runs,
     ),
 }  # fmt: skip
+
+
+def exhibits(kind: str) -> dict[str, Exhibit]:
+    """The exhibits of a kind of study by name, or those drawn from all studies; UserError for a kind there is not."""
+    found: dict[str, Exhibit] = EXHIBITS if kind == TOGETHER else study_module(kind).EXHIBITS
+    return found

@@ -1,0 +1,53 @@
+"""A whole config. Its studies are a union of what the modules of `thaw.studies` say that a study may be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal, Union
+
+from pydantic import Field, model_validator
+
+from thaw.config.models import ModelSpec, Strict
+from thaw.config.schema import (
+    CheckpointSpec,
+    CorpusSpec,
+    DecoderSpec,
+    ExecutionSpec,
+    PartSpec,
+    RecipeSpec,
+    ScoringSpec,
+    StudySpec,
+    TextSpec,
+    TreatmentSpec,
+)
+from thaw.config.sources import Name
+from thaw.config.starts import SOURCE
+from thaw.studies import specs
+
+if TYPE_CHECKING:
+    AnyStudy = StudySpec
+else:
+    AnyStudy = Annotated[Union[specs()], Field(discriminator="kind")]  # noqa: UP007  (a tuple of classes)
+
+
+class Config(Strict):
+    """A whole config file, includes merged."""
+
+    name: Name
+    scale: Literal["mini", "paper"]
+    languages: dict[Name, TextSpec]
+    corpora: dict[Name, CorpusSpec]
+    parts: dict[Name, PartSpec] = {}
+    models: dict[Name, ModelSpec]
+    checkpoints: dict[Name, CheckpointSpec] = {}
+    recipes: dict[Name, RecipeSpec]
+    treatments: dict[Name, TreatmentSpec]
+    decoders: dict[Name, DecoderSpec]
+    scoring: ScoringSpec = ScoringSpec()
+    studies: dict[Name, AnyStudy]
+    execution: ExecutionSpec = ExecutionSpec()
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> Config:
+        if SOURCE in self.treatments:
+            raise ValueError(f"treatments.{SOURCE}: that word means the run that a study's treatments start from")
+        return self

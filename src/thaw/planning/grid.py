@@ -1,0 +1,206 @@
+"""The grid that several studies are: every treatment on every target corpus with every seed, from one source.
+
+What such studies say in a config (`GridSpec`), and the runs that it unrolls to; its mistakes are found by
+`thaw.planning.checks`. A treatment may start from another one's run on the same target, that one from a third.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from thaw.config.layers import named_layers
+from thaw.config.models import ModelSpec
+from thaw.config.numbers import Int
+from thaw.config.run import TRAIN_VERSION, LoadRecipe, RunRecipe
+from thaw.config.schema import RecipeSpec, SourceSpec, StudySpec, TreatmentSpec
+from thaw.config.sources import Name, Split
+from thaw.config.starts import BEST, SOURCE, Origin, Snapshot, origin
+from thaw.planning import contents
+from thaw.planning.folds import folds_of, whole_name
+from thaw.planning.plan import Checkpoint, Corpus, Data, Manifest, Part, Run, Study, decodes
+
+if TYPE_CHECKING:
+    from thaw.config.config import Config
+
+
+class GridSpec(StudySpec):
+    """A grid of runs: a source run, then every treatment on every target corpus with every seed."""
+
+    source: SourceSpec
+    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    model: Name
+    recipe: Name
+    target_recipes: dict[Name, dict[str, Any]] = {}  # what a target changes in the recipe; treatments come after
+    treatments: Annotated[tuple[Name, ...], Field(min_length=1)]
+    baseline: Name  # the treatment that the others are compared to
+    reference: Name | None = None  # a second one, e.g. transfer with nothing frozen
+    seeds: Annotated[tuple[Int, ...], Field(min_length=1, max_length=1000)] = (1,)
+    decoders: Annotated[tuple[Name, ...], Field(min_length=1)]
+    splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("test",)  # that are decoded
+    snapshots: Annotated[tuple[Snapshot, ...], Field(min_length=1)] = (BEST,)  # that are decoded, of every run
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+def plan(name: str, spec: GridSpec, config: Config) -> Study:
+    """The runs and decodes of a grid, in the order its tables show them. The config has passed `check`."""
+    grid = Grid(spec, config)
+    runs = tuple(
+        grid.run(target, treatment, seed)
+        for whole in spec.targets
+        for target in folds_of(whole, config)
+        for treatment in spec.treatments
+        for seed in spec.seeds
+    )
+    source = grid.source
+    own = (source,) if isinstance(source, Run) else ()
+    # The source itself is decoded too: a transfer result means little beside a source that has learnt nothing.
+    decoded = [decode for run in own for decode in decodes(run, spec.decoders, config)]
+    decoded += [
+        decode
+        for run in runs
+        for split in spec.splits
+        for snapshot in spec.snapshots
+        for decode in decodes(run, spec.decoders, config, split, snapshot)
+    ]
+    label = source.manifest.corpus.spec.label if isinstance(source, Run) else source.name
+    return Study(
+        name, spec, runs, tuple(decoded), sources=own, source_label=label, baseline=spec.baseline,
+        reference=spec.reference or "",
+    )  # fmt: skip
+
+
+@dataclass
+class Grid:
+    """A grid being unrolled; every run of it is made once."""
+
+    spec: GridSpec
+    config: Config
+    made: dict[tuple[str, str, int], Run] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.source = self._source()
+
+    def run(self, target: str, treatment: str, seed: int) -> Run:
+        """The run of a treatment on a target with a seed; those that it starts from are made first."""
+        key = (target, treatment, seed)
+        if key not in self.made:
+            self.made[key] = self._run(target, treatment, seed)
+        return self.made[key]
+
+    def _at(self, place: Origin, target: str, seed: int) -> Run | Checkpoint:
+        return self.source if place.treatment == SOURCE else self.run(target, place.treatment, seed)
+
+    def _run(self, target: str, treatment: str, seed: int) -> Run:
+        how = self.config.treatments[treatment]
+        model_name = model_of(how, self.spec, self.config)
+        model = self.config.models[model_name]
+        data = self._data(target, how, model)
+        place = origin(how.start)
+        start = self._at(place, target, seed) if place else None
+        alphabet = self.config.languages[how.alphabet].alphabet if how.alphabet else data[0].manifest.text.alphabet
+        loads = [(named_layers([layers], model.layer_names), origin(text)) for layers, text in how.load.items()]
+        donors = tuple((layers, place, self._at(place, target, seed)) for layers, place in loads if place)
+        reset = named_layers(how.reset, model.layer_names)
+        freeze = named_layers(how.freeze, model.layer_names)
+        recipe = RunRecipe(
+            version=TRAIN_VERSION,
+            model=model,
+            alphabet=alphabet,
+            corpora=tuple(one.hash for one in data),
+            recipe=RecipeSpec.model_validate(recipe_of(how, target, self.spec, self.config)),
+            seed=seed,
+            start=start.hash if start else "scratch",
+            snapshot=place.snapshot if place else BEST,
+            loads=tuple(
+                LoadRecipe(start=donor.hash, snapshot=place.snapshot, layers=layers) for layers, place, donor in donors
+            ),
+            reset=reset,
+            draw=unused_draw(seed, reset, model, alphabet, [start, *(donor for _, _, donor in donors)]),
+            freeze=freeze,
+            frozen=how.frozen,
+            optimizer_state=how.optimizer_state,
+            output_rows=how.output_rows,
+            letters={letter: other for letter, other in how.letters.items() if letter in alphabet},
+            heads={one.language: one.manifest.text.alphabet for one in data} if len(data) > 1 else {},
+        )
+        name = f"{target}-{model_name}-{treatment}-s{seed}"
+        donated = tuple(donor for _, _, donor in donors)
+        return Run(name, recipe, data, treatment, how.label or treatment, seed, model_name, start, donated)
+
+    def _data(self, target: str, how: TreatmentSpec, model: ModelSpec) -> tuple[Data, ...]:
+        """What a treatment trains on: the target, or a part of it, and the corpora beside it."""
+        own = manifest_of(target, model, self.config)
+        first: Data = Part(how.part, own, self.config.parts[how.part]) if how.part else own
+        return (first, *(manifest_of(corpus, model, self.config) for corpus in how.corpora))
+
+    def _source(self) -> Run | Checkpoint:
+        source, config = self.spec.source, self.config
+        model = config.models[source.model]
+        if source.checkpoint is not None:
+            checkpoint = config.checkpoints[source.checkpoint]
+            alphabet = config.languages[checkpoint.language].alphabet
+            return Checkpoint(source.checkpoint, checkpoint, model, alphabet, contents.of_checkpoint(checkpoint))
+        assert source.corpus is not None  # the schema wants one of the two
+        assert source.recipe is not None
+        manifest = manifest_of(source.corpus, model, config)
+        recipe = RunRecipe(
+            version=TRAIN_VERSION,
+            model=model,
+            alphabet=manifest.text.alphabet,
+            corpora=(manifest.hash,),
+            recipe=config.recipes[source.recipe],
+            seed=source.seed,
+        )
+        name = f"{source.corpus}-{source.model}-source-s{source.seed}"
+        return Run(name, recipe, (manifest,), SOURCE, SOURCE, source.seed, source.model)
+
+
+def manifest_of(corpus: str, model: ModelSpec, config: Config) -> Manifest:
+    """The manifest of a corpus for a kind of model."""
+    spec = config.corpora[corpus]
+    content = contents.of_source(spec.source, spec.language)
+    return Manifest(Corpus(corpus, spec, content), config.languages[spec.language], model)
+
+
+def model_of(how: TreatmentSpec, spec: GridSpec, config: Config) -> str:
+    """The name of a treatment's model: its own, that of the treatment it starts from, the study's."""
+    if how.model:
+        return how.model
+    place = origin(how.start)
+    if place is None or place.treatment == SOURCE:
+        return spec.model
+    return model_of(config.treatments[place.treatment], spec, config)
+
+
+def recipe_of(how: TreatmentSpec, target: str, spec: GridSpec, config: Config) -> dict[str, Any]:
+    """The study's recipe, changed by the target, then by the treatment."""
+    whole = whole_name(target, config.corpora[target])
+    return {**config.recipes[spec.recipe].model_dump(), **spec.target_recipes.get(whole, {}), **how.recipe}
+
+
+def unused_draw(
+    seed: int, reset: Iterable[str], model: ModelSpec, alphabet: str, origins: Iterable[Run | Checkpoint | None]
+) -> int:
+    """Which draw of first weights reset layers take: the lowest that none of the runs before this one took.
+
+    First weights are a function of seed, layer and draw. Without this, a layer that is reset in a run with its donor's
+    seed would get the donor's own first weights back, where it has the same shape there.
+    """
+    reset = set(reset)
+    taken: set[int] = set()
+    for before in origins:
+        while isinstance(before, Run):
+            theirs = before.recipe
+            drawn = reset & (set(theirs.reset) if before.start else set(model.layer_names))
+            if theirs.alphabet != alphabet and len(theirs.alphabet) != len(alphabet):
+                drawn -= {model.layer_names[-1]}
+            if theirs.seed == seed and theirs.model == model and drawn:
+                taken.add(theirs.draw)
+            before = before.start
+    return next(draw for draw in range(len(taken) + 1) if draw not in taken)

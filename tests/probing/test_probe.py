@@ -1,0 +1,206 @@
+"""Probes: the decode's bytes without operations, the right weights with them, and no trace afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.decoding.test_decode import call, write_shard
+from thaw.commands import decode as decode_verb
+from thaw.commands import probe as probe_verb
+from thaw.commands import score as score_verb
+from thaw.config.models import QuartzNetSpec
+from thaw.config.probes import ProbeSpec, each_layer
+from thaw.decoding.emissions import load_recogniser
+from thaw.errors import UserError
+from thaw.files import json_line, read_json, read_jsonl
+from thaw.models import build, save_model, save_tensors
+from thaw.models.layered import LayeredModel
+from thaw.probing import probe as module
+from thaw.probing.probe import operated, probe
+from thaw.probing.rows import read_counts, read_rows
+from thaw.probing.weights import first_weights
+from thaw.surgery.checks import SurgeryError, drawn_state, same_bits
+from thaw.surgery.operations import START, Reset
+
+SPEC = QuartzNetSpec(kind="quartznet", variant="mini-3x1")
+LETTERS = " abc"
+RUN: dict[str, Any] = {"seed": 1, "start": "scratch", "reset": [], "output_rows": "fresh"}
+META = {"model": SPEC.model_dump(mode="json"), "alphabet": LETTERS, "run": RUN, "epoch": 3}
+
+
+def network(seed: int, shift: float = 0.0) -> LayeredModel:
+    model = build(SPEC, len(LETTERS) + 1)
+    model.initialise(seed)
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.add_(shift * torch.rand(tensor.shape, generator=random))
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest, a run's best epoch, and its other snapshots."""
+    path = tmp_path_factory.mktemp("probe")
+    write_shard(path)
+    save_model(path / "model.safetensors", network(1, 0.05), META)
+    kept = {"first": network(1), "epoch-2": network(1, 0.02), "last": network(1, 0.06)}
+    tensors = {f"{name}/{key}": tensor for name, model in kept.items() for key, tensor in model.state_dict().items()}
+    save_tensors(path / "snapshots.safetensors", tensors, {**META, "snapshots": list(kept)})
+    return path
+
+
+def run(folder: Path, operations: dict[str, Any], snapshots: bool = True, **spec: Any) -> module.Probed:
+    parsed = ProbeSpec.model_validate({"operations": operations, **spec})
+    where = folder / "snapshots.safetensors" if snapshots else None
+    manifests = [folder / "test.jsonl"] * len(parsed.splits)
+    return probe(parsed, folder / "model.safetensors", manifests, snapshots=where, device="cpu")
+
+
+def test_a_probe_without_operations_is_the_decode_byte_for_byte(folder: Path, tmp_path: Path) -> None:
+    inputs = ["--model", folder / "model.safetensors", "--manifest", folder / "test.jsonl", "--device", "cpu"]
+    decoded = tmp_path / "h.jsonl"
+    call(decode_verb, *inputs, "--hypotheses", decoded, "--record", tmp_path / "r")
+    call(score_verb, "--hypotheses", decoded, "--scores", tmp_path / "s.json", "--counts", tmp_path / "c.jsonl")
+    names = {option: tmp_path / f"{option}.jsonl" for option in ("rows", "counts", "hypotheses", "record")}
+    outputs = [word for option, path in names.items() for word in (f"--{option}", path)]
+    spec = {
+        "operations": {"b": [{"reset": ["block_2"], "seed": 5}], "none": [], "a": [{"reset": ["conv_1"], "to": "zero"}]}
+    }
+    call(probe_verb, "--probes", json.dumps(spec), *inputs, "--snapshots", *outputs)
+    for probed, file in (("hypotheses", decoded), ("counts", tmp_path / "c.jsonl")):
+        rows = [row for row in read_jsonl(names[probed]) if (row.pop("name"), row.pop("split")) == ("none", "test")]
+        assert "".join(json_line(row) + "\n" for row in rows) == file.read_text(encoding="utf-8")
+    assert [row["name"] for row in read_rows(names["rows"])] == ["a", "b", "none"]
+    none, scores = read_rows(names["rows"])[2], read_json(tmp_path / "s.json")
+    for key in ("word", "char"):
+        counted = none["measures"][key]
+        assert (counted["errors"], counted["total"]) == (
+            sum(scores[key][e] for e in ("sub", "del", "ins")),
+            scores[key]["ref"],
+        )
+    assert len(read_counts(names["counts"])["a", "test"]) == none["utterances"] == 6
+    assert any("cannot emit" in warning for warning in read_json(names["record"])["warnings"])
+
+
+def test_features_are_made_once_and_every_probe_is_what_a_model_with_those_weights_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Tensor]] = []
+    evaluate, made = module.evaluate, []
+
+    def watch(recogniser: Any, *rest: Any) -> None:
+        seen.append({name: tensor.clone() for name, tensor in recogniser.model.state_dict().items()})
+        evaluate(recogniser, *rest)
+
+    def read(*arguments: Any) -> Any:
+        made.append(1)
+        return module_read(*arguments)
+
+    module_read = module.read_features
+    monkeypatch.setattr(module, "evaluate", watch)
+    monkeypatch.setattr(module, "read_features", read)
+    operations: dict[str, Any] = {
+        "0": [],
+        "1": [{"reset": ["block_1"], "seed": 5, "draw": 2}],
+        "2": [{"reset": ["output"], "to": "first"}, {"reset": ["conv_1"], "to": "zero"}],
+        "3": [{"load": ["first-2"], "snapshot": "epoch-2"}],
+        "4": [{"reset": ["block_1", "block_2"], "to": "first", "buffers": False}],
+        "5": [],
+    }
+    probed = run(folder, operations)
+    assert len(made) == 1
+    best, first, second = (network(1, shift).state_dict() for shift in (0.05, 0.0, 0.02))
+    drawn = drawn_state(network(1), "block_1", 5, 2)
+
+    def mixed(other: dict[str, Tensor], *layers: str) -> dict[str, Tensor]:
+        return {k: other[k] if k.split(".")[1] in layers else t for k, t in best.items()}
+
+    assert same_bits(seen[0], best)
+    assert same_bits(seen[1], best | drawn)
+    zeroed = mixed(first, "decoder") | {k: t for k, t in seen[2].items() if ".conv_1." in k}
+    assert same_bits(seen[2], zeroed)
+    assert not any(t.any() for k, t in seen[2].items() if ".conv_1." in k and "running" not in k)
+    assert same_bits(seen[3], mixed(second, "conv_1", "block_1"))
+    kept = mixed(first, "block_1", "block_2") | {k: t for k, t in best.items() if "running" in k}
+    assert same_bits(seen[4], kept)
+    assert same_bits(seen[5], best)
+    assert probed.rows[3]["operations"] == [{"load": ["first-2"], "snapshot": "epoch-2"}]
+    assert probed.rows[0]["measures"] == probed.rows[5]["measures"]
+
+
+def test_first_values_are_the_kept_ones_or_drawn_again(folder: Path) -> None:
+    operations = {"x": [{"reset": ["block_1", "decoder"], "to": "first"}]}
+    assert run(folder, operations).hypotheses == run(folder, operations, snapshots=False).hypotheses
+    recogniser = load_recogniser(folder / "model.safetensors", "cpu")
+    place = (recogniser.model, ["block_1", "decoder"])
+    kept = first_weights(*place, META, folder / "m", folder / "snapshots.safetensors")
+    again = first_weights(*place, META, folder / "m", None)
+    assert same_bits(again, kept)
+    transferred = {**META, "run": {**RUN, "start": "x", "reset": ["decoder"], "output_rows": "shared"}}
+    for layer in ("block_1", "decoder"):
+        with pytest.raises(UserError, match=rf"m: what layer {layer} was at first is not known.*snapshots: \[first"):
+            first_weights(recogniser.model, [layer], transferred, folder / "m", None)
+    own = {**transferred, "run": {**RUN, "start": "x", "reset": ["decoder"], "seed": 4, "draw": 1}}
+    drawn = first_weights(recogniser.model, ["decoder"], own, folder / "m", None)
+    assert same_bits(drawn, drawn_state(recogniser.model, "decoder", 4, 1))
+
+
+def test_several_splits_and_another_snapshot(folder: Path) -> None:
+    probed = run(folder, {"n": []}, snapshot="epoch-2", splits=["dev", "test"])
+    assert [(row["split"], row["snapshot"]) for row in probed.rows] == [("dev", "epoch-2"), ("test", "epoch-2")]
+    assert list(probed.record["splits"]) == ["dev", "test"]
+    files = ["--manifest", folder / "test.jsonl", "--device", "cpu", "--model", folder / "snapshots.safetensors"]
+    call(decode_verb, *files, "--snapshot", "epoch-2", "--hypotheses", folder / "h", "--record", folder / "r")
+    texts = [line["hypothesis"] for line in probed.hypotheses if line["split"] == "test"]
+    assert texts == [row["hypothesis"] for row in read_jsonl(folder / "h")]
+
+
+def test_what_a_probe_cannot_do_is_said_in_one_line(folder: Path) -> None:
+    model = folder / "model.safetensors"
+    with pytest.raises(UserError, match="no layer block_9; its layers: conv_1, block_1"):
+        run(folder, {"x": [{"reset": ["block_9"], "to": "zero"}]})
+    with pytest.raises(UserError, match="layer block_1 is drawn from seed 1, draw 0"):
+        run(folder, {"x": [{"reset": ["block_1"], "seed": 1}]})
+    with pytest.raises(UserError, match="no snapshot epoch-7; it holds first, epoch-2, last"):
+        run(folder, {"x": [{"load": ["block_1"], "snapshot": "epoch-7"}]})
+    with pytest.raises(UserError, match="snapshot epoch-2: give the run's snapshots"):
+        run(folder, {"x": []}, snapshots=False, snapshot="epoch-2")
+    with pytest.raises(UserError, match="no snapshot last; it holds the best epoch alone"):
+        load_recogniser(model, "cpu", snapshot="last")
+    with pytest.raises(UserError, match="2 splits"):
+        probe(ProbeSpec(splits=("dev", "test"), operations={"x": ()}), model, [folder / "test.jsonl"], device="cpu")
+    for wrong in ({"reset": ["block_1"]}, {"reset": ["block_1"], "to": "first", "seed": 3}):
+        with pytest.raises(ValueError, match="to: draw needs a seed"):
+            ProbeSpec.model_validate({"operations": {"x": [wrong]}})
+
+
+def test_weights_that_do_not_come_back_are_noticed() -> None:
+    model = network(1, 0.05)
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with (
+        pytest.raises(SurgeryError, match="left its traces"),
+        operated(model, [Reset(("block_1",), seed=9)], {START: own}, {}),
+        torch.no_grad(),
+    ):
+        model.layer("conv_1").sub[0].norm.weight[0] += 1e-6
+    with pytest.raises(ZeroDivisionError), operated(model, [Reset(("block_1",), seed=9)], {START: own}, {}):
+        1 / 0  # noqa: B018
+    assert same_bits(model.layer_state("block_1"), own)
+
+
+def test_each_layer_in_turn() -> None:
+    assert list(each_layer(["a", "b"], "draw", [1, 2])) == ["a-draw-1", "a-draw-2", "b-draw-1", "b-draw-2"]
+    spec = ProbeSpec(operations={"none": (), **each_layer(SPEC.layer_names, "first")})
+    assert spec.operations["block_1-first"][0].model_dump(exclude_defaults=True) == {
+        "reset": ("block_1",),
+        "to": "first",
+    }
+    assert ProbeSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert spec.snapshots == {"best"}
