@@ -211,6 +211,10 @@ class Study:
                 found[inner] = path.read_bytes()
         return found
 
+    def wanted(self) -> list[Path]:
+        """The files that will be read next, where that is known."""
+        return []
+
     def damageable(self) -> list[Path]:
         """Every file under results but logs, and the corpus as it was published."""
         paths = (path for path in sorted((self.root / "results").rglob("*")) if path.is_file())
@@ -237,8 +241,9 @@ def steps(study: Study) -> list[Step]:
         head, _, command = line.partition("Shell command:")
         if head or not command or "<<<" in command:
             continue
-        parts = shlex.split(command)[3:]  # without `thaw --log FILE`
-        if parts and parts[0] in OUTPUTS:
+        parts = shlex.split(command)
+        parts = parts[parts.index("--log") + 2 :] if "--log" in parts else [""]
+        if parts[0] in OUTPUTS:
             options = [parts.index(option) + 1 for option in OUTPUTS[parts[0]]]
             files = {word for word in parts if word.startswith("results/") and not word.startswith("results/state")}
             writes = tuple(parts[place] for place in options)
@@ -283,6 +288,11 @@ class Verbs(Study):
             if step.reads & fresh or not all((self.root / path).is_file() for path in step.writes):
                 fresh.update(step.writes)
                 yield step
+
+    def wanted(self) -> list[Path]:
+        paths = {self.root / path for step in self.todo() for path in step.reads}
+        states = (self.root / "results" / "state").glob("*/*/*safetensors")
+        return sorted(path for path in (*paths, *states) if path.is_file())
 
     def finish(self) -> tuple[int, str]:
         told = ""
@@ -329,6 +339,8 @@ class Verbs(Study):
 def call(root: Path, words: Sequence[str], said: Path) -> None:
     """The command line in a session of its own, in the study's folder."""
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the campaign itself ignores (nohup, the background)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(root)
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     with said.open("a") as stream:
@@ -357,7 +369,7 @@ class Campaign:
         if this.outcome:
             return this
         if at.random() < 0.8:
-            this.damaged = at.choice(study.damageable())
+            this.damaged = at.choice((at.random() < 0.6 and study.wanted()) or study.damageable())
             how = at.choice(DAMAGES)
             how(this.damaged, at)
             this.done.append(f"{how.__name__} {this.damaged.relative_to(study.root)}")
