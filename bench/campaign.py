@@ -42,7 +42,7 @@ import yaml
 
 from thaw.cli import main as main_of_thaw
 from thaw.config.load import merged
-from thaw.errors import EXIT_UNFINISHED
+from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR
 from thaw.files import seal_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -327,7 +327,8 @@ class Verbs(Study):
                 )
                 if code == 0:
                     break
-                if code not in (EXIT_UNFINISHED, -which, 130) or "Traceback" in said:
+                # 2: a helper of the verb (lmplz) died of the signal, and the verb says so.
+                if code not in (EXIT_UNFINISHED, -which, 130, EXIT_USER_ERROR) or "Traceback" in said:
                     this.outcome, this.said = f"TRACEBACK {code}", said
                     return
             else:
