@@ -129,6 +129,8 @@ class Round:
 class Study:
     """A workspace with the workflow and a toy study."""
 
+    drawn = 0  # how many of the ROOMS this cannot make again
+
     def __init__(self, root: Path) -> None:
         self.root = root
 
@@ -260,6 +262,7 @@ def steps(study: Study) -> list[Step]:
 class Verbs(Study):
     """A study whose commands are run one by one, in forks of a process that has torch loaded."""
 
+    drawn = ROOMS.index("scores")  # tables and figures are Snakemake's
     steps: ClassVar[list[Step]]
     seconds: ClassVar[dict[str, float]] = {}  # of a whole step, by its verb
 
@@ -382,7 +385,7 @@ class Campaign:
     def forget(self, study: Study, at: random.Random, this: Round) -> None:
         """Delete what the last rooms made; of trainings one or two, with or without their state."""
         results, count = study.root / "results", at.choice((*range(len(ROOMS) + 1), *[ROOMS.index("runs") + 1] * 5))
-        for room in ROOMS[:count]:
+        for room in ROOMS[study.drawn : count]:
             inner = sorted((results / room).glob("*"))
             if room == "runs":
                 for run in at.sample(inner, 2):
@@ -396,7 +399,7 @@ class Campaign:
                     shutil.rmtree(one)
             else:
                 shutil.rmtree(results / room)
-        this.done.append(f"without {', '.join(ROOMS[:count]) or 'nothing'}")
+        this.done.append(f"without {', '.join(ROOMS[study.drawn : count]) or 'nothing'}")
 
     def judge(self, study: Study, this: Round) -> None:
         """Run to the end, and say what came of it."""
@@ -462,7 +465,7 @@ def rehearsed(whole: Verbs, root: Path) -> Verbs:
     """The study made again by its commands alone: how long each takes, and what it gives here."""
     shutil.rmtree(root, ignore_errors=True)
     again = whole.copied(root)
-    for room in (*ROOMS, "state"):
+    for room in (*ROOMS[whole.drawn :], "state"):
         shutil.rmtree(root / "results" / room)
     for step in again.todo():
         began = time.monotonic()
