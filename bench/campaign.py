@@ -292,6 +292,9 @@ class Verbs(Study):
                 fresh.update(step.writes)
                 yield step
 
+    def damageable(self) -> list[Path]:
+        return [path for path in super().damageable() if "toy" not in path.parts[-2:]]  # no tables and figures
+
     def wanted(self) -> list[Path]:
         paths = {self.root / path for step in self.todo() for path in step.reads}
         states = (self.root / "results" / "state").glob("*/*/*safetensors")
