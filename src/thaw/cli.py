@@ -24,7 +24,7 @@ RULES = (
     *("fetch", "audio", "manifest", "part", "lm", "checkpoint"),
     *("train", "decode", "probe", "score", "exhibit", "report"),
 )
-PEOPLE = ("runs", "plan", "why", "gc", "transcribe", "features")
+PEOPLE = ("runs", "plan", "why", "gc", "verify", "transcribe", "features")
 SYSTEM = (OSError, MemoryError, UnicodeError, RecursionError)
 
 

@@ -24,7 +24,7 @@ from thaw.exhibits.curves import best_epoch, read_epochs
 from thaw.exhibits.frame import Judged, is_finished, read_judged
 from thaw.exhibits.notes import UNFINISHED, count_text, scores_text
 from thaw.exhibits.spec import EXHIBIT_VERSION, CorpusRow, DecodeRow, RunRow, Scale, Speech, input_files, scale_note
-from thaw.files import read_json, write_text
+from thaw.files import read_bytes, read_json, write_text
 from thaw.report.computed import computed
 from thaw.report.samples import Sample, samples
 from thaw.scoring.measures import Measure
@@ -220,7 +220,7 @@ def _study_view(spec: ReportSpec, study: str, shown: list[ExhibitView], runs: Se
 def _exhibit_view(row: ReportExhibit) -> ExhibitView:
     data = next((read_json(Path(file)) for file in row.files if file.endswith(".json")), None)
     findings = data is not None and "finding" in data
-    picture = next((Path(file).read_bytes() for file in row.files if file.endswith(".png")), b"")
+    picture = next((read_bytes(Path(file)) for file in row.files if file.endswith(".png")), b"")
     image = "data:image/png;base64," + base64.b64encode(picture).decode() if picture else ""
     return ExhibitView(row, f"{row.study}-{row.name}", None if findings else data, data if findings else None, image)
 
