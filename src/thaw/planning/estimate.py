@@ -361,7 +361,7 @@ def run_bytes(run: Run) -> float:
 
 @cache
 def layer_parameters(spec: ModelSpec, classes: int | tuple[tuple[str, int], ...]) -> Mapping[str, int]:
-    """Parameters of each layer, with V of the head or of each language's; the model is built without memory for them."""
+    """Parameters of each layer, with V of the head or of each language's; built without memory for them."""
     import torch
 
     from thaw.models import build
