@@ -18,7 +18,7 @@ RULES = (
     *("fetch", "audio", "manifest", "part", "lm", "checkpoint"),
     *("train", "decode", "probe", "score", "exhibit", "report"),
 )
-PEOPLE = ("runs", "plan", "why", "gc", "transcribe", "features")
+PEOPLE = ("runs", "plan", "why", "gc", "verify", "transcribe", "features")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -155,6 +155,15 @@ def reading(path: Path) -> Iterator[IO[str]]:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
+def read_bytes(path: Path) -> bytes:
+    """All of a file; see `reading`."""
+    verify(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {_reason(error)}") from error
+
+
 def read_text(path: Path) -> str:
     """All of a text file; see `reading`."""
     with reading(path) as file:

@@ -13,6 +13,7 @@ from thaw.canonical import canonical_json
 from thaw.config.load import validate
 from thaw.config.models import semantic
 from thaw.errors import UserError
+from thaw.files import verify
 from thaw.planning.plan import SCORE_VERSION, resolve
 
 try:
@@ -33,6 +34,14 @@ EXECUTION = PLAN.config.execution
 REPORT = layout.report(PLAN.config.name)
 EXHIBITS = showing.exhibits(PLAN)
 REPORT_SPEC = showing.report_spec(PLAN)
+
+# Rules read no table or figure again once it is drawn, so what happened to one since is looked at here.
+if workflow.is_main_process:
+    for path in [REPORT, *(path for one in EXHIBITS.values() for path in one.outputs)]:
+        try:
+            verify(Path(path))
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
 
 # Snakemake fills `{names}` into a text of a rule, but not into what a function returns: so what a person wrote (a label,
 # a path) comes from a function, and stands in `shell:` as {…:q}, quoted (tests/workflow/test_quoting.py holds both).

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from thaw.config.schema import BeamSpec
 from thaw.decoding.greedy import tidy
 from thaw.errors import UserError
+from thaw.files import verify
 from thaw.lm.build import RESERVED, read_lexicon
 from thaw.units import Alphabet, OutsideAlphabet
 
@@ -68,6 +69,7 @@ class BeamDecoder:
         self.dictionary = Dictionary([*sorted(spellings), UNKNOWN])
         if not lm.is_file():
             raise UserError(f"{lm}: no such file")
+        verify(lm)
         try:
             self.lm = KenLM(str(lm), self.dictionary)
         except (RuntimeError, ValueError) as error:

@@ -19,7 +19,7 @@ from typing import Any
 from thaw.canonical import file_sha256
 from thaw.config.schema import LanguageModelSpec, TextSpec
 from thaw.errors import UserError
-from thaw.files import read_jsonl, replacing, write_text
+from thaw.files import read_jsonl, read_text, replacing, write_text
 from thaw.text.normalise import normalise
 from thaw.units.characters import OutsideAlphabet
 
@@ -107,10 +107,7 @@ def lexicon_line(word: str) -> str:
 def read_lexicon(path: Path) -> dict[str, list[str]]:
     """Words of a lexicon file and their characters (word end left out); UserError names a broken line."""
     words = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the lexicon ({error})") from error
+    lines = read_text(path).splitlines()
     for number, line in enumerate(lines, start=1):
         word, tab, spelling = line.partition("\t")
         letters = spelling.split(" ")

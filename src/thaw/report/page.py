@@ -25,7 +25,7 @@ from thaw.exhibits.samples import Sample, samples
 from thaw.exhibits.spec import CorpusRow, DecodeRow, RunRow, Scale, Speech, input_files, scale_note
 from thaw.exhibits.tables import rate_text, read_counts, reasons_text
 from thaw.exhibits.units import count_text
-from thaw.files import read_json, write_text
+from thaw.files import read_bytes, read_json, write_text
 from thaw.studies import TOGETHER
 
 
@@ -200,7 +200,7 @@ def _heading(study: str) -> str:
 
 def _exhibit_view(row: ReportExhibit) -> ExhibitView:
     grid = next((read_json(Path(file)) for file in row.files if file.endswith(".json")), None)
-    picture = next((Path(file).read_bytes() for file in row.files if file.endswith(".png")), b"")
+    picture = next((read_bytes(Path(file)) for file in row.files if file.endswith(".png")), b"")
     image = "data:image/png;base64," + base64.b64encode(picture).decode() if picture else ""
     return ExhibitView(row, f"{row.study}-{row.name}", grid, image)
 
