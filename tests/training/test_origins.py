@@ -14,8 +14,10 @@ from tests.training.conftest import ALPHABET, Bench, make_bench
 from thaw.config.models import DeepSpeechSpec
 from thaw.errors import EXIT_USER_ERROR
 from thaw.files import read_json
-from thaw.models import build, save_model, save_tensors
+from thaw.models import build, load_model, save_model, save_tensors
 from thaw.models.layered import LayeredModel, layer_of
+from thaw.probing.weights import first_weights
+from thaw.surgery.checks import same_bits
 from thaw.units import Alphabet, metadata_of
 
 LAYERS = DeepSpeechSpec(kind="deepspeech").layer_names
@@ -79,6 +81,18 @@ def test_the_shared_layers_of_several_languages_in_a_model_of_one(bench: Bench, 
     assert code == 0, err
     name = "layers.layer_1.weight"
     assert torch.equal(load_file(one.outputs("one")["model"])[name], several.state_dict()[name])
+
+
+def test_first_weights_that_a_run_kept_are_those_that_its_metadata_draws_again(bench: Bench) -> None:
+    kept = bench.with_recipe(snapshots=["first"])
+    snapshots = kept.folder / "kept" / "snapshots.safetensors"
+    code, err = kept.run("kept", "--snapshots", str(snapshots))
+    assert code == 0, err
+    model, meta = load_model(kept.outputs("kept")["model"])
+    best = kept.outputs("kept")["model"]
+    stored, drawn = (first_weights(model, LAYERS, meta, best, path) for path in (snapshots, None))
+    assert stored.keys() == drawn.keys()
+    assert same_bits(stored, drawn)
 
 
 def test_loads_that_do_not_fit_the_command_are_refused(bench: Bench, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from thaw.config.models import Strict
+from thaw.config.numbers import Count, Int
 from thaw.config.schema import Split
-from thaw.config.starts import Snapshot
+from thaw.config.starts import BEST, Snapshot
 
 Layers = Annotated[tuple[str, ...], Field(min_length=1)]
 Goal = Literal["draw", "first", "zero"]
@@ -31,8 +32,8 @@ class ResetSpec(Strict):
 
     reset: Layers
     to: Goal = "draw"
-    seed: int | None = None  # of a draw; another than the run's own, or these are its first values
-    draw: Annotated[int, Field(ge=0)] = 0
+    seed: Int | None = None  # of a draw; another than the run's own, or these are its first values
+    draw: Count = 0
     buffers: bool = True  # statistics of norms too
 
     @model_validator(mode="after")
@@ -52,7 +53,7 @@ class LoadSpec(Strict):
 class ProbeSpec(Strict):
     """Evaluations of one snapshot without training: by name, what is done to it before."""
 
-    snapshot: Snapshot = "best"
+    snapshot: Snapshot = BEST
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("test",)
     operations: Annotated[dict[str, tuple[ResetSpec | LoadSpec, ...]], Field(min_length=1)]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from thaw.config.schema import BeamSpec, GreedySpec
+from thaw.config.starts import BEST
 from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser, read_features
 from thaw.decoding.greedy import greedy
 from thaw.errors import UserError
-from thaw.models.store import BEST
 from thaw.training import environment
 from thaw.units import EVERY
 

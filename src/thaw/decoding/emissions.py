@@ -17,11 +17,11 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from thaw.config.models import ModelSpec
+from thaw.config.starts import BEST
 from thaw.corpora.manifest import Utterance
 from thaw.errors import UserError
 from thaw.frontends import features
 from thaw.models import LayeredModel, load_model
-from thaw.models.store import BEST
 from thaw.training.environment import choose_device, settle
 from thaw.units import EVERY, Alphabet, ByLanguage, Units, of_language, units_from
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from thaw.canonical import canonical_json
 from thaw.config.models import ModelSpec
+from thaw.config.starts import BEST
 from thaw.config.tasks import TaskSpec
 from thaw.errors import UserError
 from thaw.files import replacing, verify
@@ -22,7 +23,6 @@ from thaw.models.layered import LayeredModel
 from thaw.tasks import tasks_for
 from thaw.units import units_from
 
-BEST = "best"  # the snapshot that a model's own file holds
 METADATA = "thaw"  # the one metadata key: safetensors does not keep several in a fixed order
 
 

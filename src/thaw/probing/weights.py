@@ -10,9 +10,10 @@ from torch import Tensor
 
 from thaw.config.layers import named_layers
 from thaw.config.probes import LoadSpec, ResetSpec
+from thaw.config.starts import BEST
 from thaw.errors import UserError
 from thaw.models import LayeredModel, load_tensors
-from thaw.models.store import BEST, held_snapshots
+from thaw.models.store import held_snapshots
 from thaw.surgery.checks import draw_of, drawn_state
 from thaw.surgery.operations import FIRST, Load, Operation, Reset
 
