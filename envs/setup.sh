@@ -32,6 +32,10 @@ stage() {
         say "$label: done in $((SECONDS - start)) s"
     else
         tail -n 15 "$log" | sed 's/^/    /'
+        # pip says that a package has no such version where it could not ask for versions at all.
+        if grep -qE 'from versions: none|Max retries exceeded|Could not fetch URL|[Cc]onnection (broken|refused|to .* timed out)|NewConnectionError|NameResolutionError|Temporary failure in name resolution|Retrying \(Retry' "$log"; then
+            say "$label: no package index was reached, or it lacks this package: look at the network, or at the index that pip is told to use (pip config list)"
+        fi
         say "$label: FAILED after $((SECONDS - start)) s; the whole log is $log"
         return 1
     fi

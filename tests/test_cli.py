@@ -31,10 +31,10 @@ def test_what_a_user_can_mend_is_one_line_and_exit_2(tmp_path: Path, capsys: pyt
 
 def test_a_mistake_in_a_spec_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = ["--hypotheses", "h", "--scores", "s", "--counts", "c"]
-    assert main(["score", "--scoring", '{"bootstrap":1}', *files]) == 2
+    assert main(["score", "--scoring", '{"level":1}', *files]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "bootstrap" in said
+    assert "level" in said
 
 
 def test_the_help_of_all_verbs_needs_no_heavy_import() -> None:

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -174,6 +175,17 @@ def _reason(error: OSError) -> str:
     return "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror or error}"
 
 
+def unlike(path: Path, beginning: bytes) -> bool:
+    """Whether there is something at `path` that does not begin so: another's file, not an older one of ours."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(beginning)) != beginning
+    except FileNotFoundError:
+        return False
+    except OSError:  # a folder, or what cannot be looked into
+        return True
+
+
 def write_bytes(path: Path, data: bytes, sealed: bool = True) -> None:
     """Write `data` to `path` atomically."""
     with replacing(path, sealed) as temporary:
@@ -194,9 +206,27 @@ def write_json(path: Path, value: Any, sealed: bool = True) -> None:
 def read_json(path: Path) -> Any:
     """Read one JSON value; UserError names the file where it is missing or broken."""
     try:
-        return json.loads(read_text(path))
-    except ValueError as error:
+        return parsed_json(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from error
+
+
+def parsed_json(text: str) -> Any:
+    """One JSON value. JSON may hold halves of characters (lone surrogates), files cannot: they become U+FFFD."""
+    value = json.loads(text)
+    return _without_halves(value) if _HALF.search(text) else value
+
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # pairs too, which are whole: those are left alone below
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def _without_halves(value: Any) -> Any:
+    if isinstance(value, str):
+        return _LONE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_without_halves(key): _without_halves(inner) for key, inner in value.items()}
+    return [_without_halves(inner) for inner in value] if isinstance(value, list) else value
 
 
 def json_line(row: dict[str, Any]) -> str:
@@ -212,16 +242,23 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]], sealed: bool = True)
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read JSON Lines; UserError names the file and the line of what cannot be read."""
+    """Read JSON Lines: objects only. UserError names the file and the line of what cannot be read."""
     rows = []
     with reading(path) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except ValueError as error:
-                    raise UserError(f"{path}:{number}: not JSON ({error})") from error
+                rows.append(_json_row(line, f"{path}:{number}"))
     return rows
+
+
+def _json_row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = parsed_json(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: not a JSON object, but {type(row).__name__}")
+    return row
 
 
 @dataclass(frozen=True, order=True)
@@ -249,5 +286,11 @@ def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
 
 
 def read_rejects(path: Path) -> list[Reject]:
-    """Read a rejects table written by `write_rejects`."""
-    return [Reject(*line.split("\t")) for line in read_text(path).splitlines()[1:]]
+    """Read a rejects table written by `write_rejects`; UserError names a line that is none of it."""
+    rejects = []
+    for number, line in enumerate(read_text(path).splitlines()[1:], start=2):
+        cells = line.split("\t")
+        if len(cells) != len(REJECT_COLUMNS):
+            raise UserError(f"{path}:{number}: not a row of a rejects table; delete it and run the same command again")
+        rejects.append(Reject(*cells))
+    return rejects

@@ -56,7 +56,7 @@ def finished(run: Run) -> None:
 def begun(run: Run, state: str, key: str = "0123456789") -> Path:
     """The state folder of a run that is not done; `state` is what its trainer said last."""
     folder = Path("results/state") / run.id / key
-    put(folder / "recipe.json", run.recipe.model_dump(mode="json"))
+    put(folder / "recipe.json", json.loads(run.recipe_json))
     put(folder / "attempts.json", {"total": 3, "position": [1, 2], "idle": 1})
     put(
         folder / "progress.json",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.commands.project import at_work, begun, config_file, plan, put, run_of
+from tests.commands.project import at_work, begun, config_file, finished, plan, put, run_of
 from thaw.commands import gc
 from thaw.errors import UserError
 from thaw.planning.plan import Plan
@@ -18,14 +19,27 @@ OLD = plan({"languages": {"de": {"replace": {"x": "y"}}}, "corpora": {"german": 
 
 
 def make(of: Plan) -> None:
-    """A file in every folder that a plan names."""
-    kinds = {"runs": of.runs, "decodes": of.decodes, "scores": of.decodes, "lms": of.lms, "manifests": of.manifests}
-    for kind, names in {**kinds, "audio": of.audio, "corpora": of.sources}.items():
-        for name in names:
-            put(f"results/{kind}/{name}/file")
+    """The record of every thing that a plan names, and a big file beside it."""
+    for name in of.decodes:
+        put(f"results/decodes/{name}/decode.json", {"decoder": {"kind": "greedy"}})
+        put(f"results/decodes/{name}/hypotheses.jsonl")
+        put(f"results/scores/{name}/scores.json", {"scoring": {}})
+    for name in of.lms:
+        put(f"results/lms/{name}/lm.json", {"order": 3})
+        put(f"results/lms/{name}/lm.binary")
+    for name in of.manifests:
+        put(f"results/manifests/{name}/counts.json", {"train": {}, "dev": {}, "test": {}})
+    for name in of.audio:
+        put(f"results/audio/{name}/0.jsonl", {"id": "a", "digest": "0" * 16})
+        put(f"results/audio/{name}/0.wav")
+        put(f"results/audio/{name}/.0.jsonl.sha256")
     for name in of.sources:
+        put(f"results/corpora/{name}/source.json", {"kind": "synthetic", "splits": {}})
         put(f"results/corpora/{name}/files/clip.mp3")
+        put(f"results/corpora/{name}/files/fetch.json", {"kind": "synthetic"})
     for run in of.runs.values():
+        finished(run)
+        put(f"results/runs/{run.id}/.run.json.12.part")  # of a process that was killed
         begun(run, "stopped")
 
 
@@ -64,7 +78,7 @@ def test_it_lists_all_that_is_old_with_sizes_and_deletes_nothing(capsys: pytest.
     assert len(german) == 3 + 1 + 1 + 1
     assert all(f"/{name}\n" in said for name in german)
     assert not any(f"/{name}\n" in said for name in NOW.runs)
-    assert "     100 B  results/audio/" in said
+    assert "     241 B  results/audio/" in said
     assert "nothing was deleted" in said.splitlines()[-1]
 
 
@@ -74,7 +88,7 @@ def test_yes_leaves_exactly_what_was_there_before_the_edit() -> None:
     call("config.yaml", yes=True)
     downloads = {path for path in files() - before if "files" in path.parts}
     assert files() - downloads == before
-    assert len(downloads) == 1  # kept without --corpora
+    assert len(downloads) == 2  # kept without --corpora
     call("config.yaml", yes=True, corpora=True)
     assert files() == before
 
@@ -131,16 +145,57 @@ def test_snakemake_at_work_stops_it() -> None:
     assert files() == before
 
 
-def test_what_people_put_there_is_theirs() -> None:
-    put("results/runs/my-notes/notes.txt")
-    put("results/state/README")
-    elsewhere = Path("elsewhere")
-    elsewhere.mkdir()
-    Path("results/runs/linked-0123456789").symlink_to(elsewhere.absolute())
+def theirs(old: str) -> dict[str, Path]:
+    """What people put beside results, by what it is; `old` is a run that no config names."""
+    copied, noted = Path("results/runs") / f"{old[:-11]}-2026112114", Path("results/runs") / old
+    shutil.copytree(noted, copied)
+    put(noted / "notes.txt")
+    state = Path("results/state/mine-2026112114/0123456789")
+    shutil.copytree(next(Path("results/state", old).iterdir()), state)
+    Path("elsewhere").mkdir()
+    Path("results/runs/linked-0123456789").symlink_to(Path("elsewhere").absolute())
+    return {
+        "a name of their own": put("results/runs/my-notes/notes.txt"),
+        "a file": put("results/state/README"),
+        "a date": put("results/runs/2026112114/notes.txt"),
+        "a date after a dash": put("results/runs/experiment-1763736000/notes.txt"),
+        "a copy of a run": copied / "run.json",
+        "notes in a run": noted / "notes.txt",
+        "a link": Path("results/runs/linked-0123456789"),
+        "audio": put("results/audio/mine-0123456789/0.wav"),
+        "a copy of a state": state / "recipe.json",
+        "a record of another program": put("results/decodes/mine-0123456789/decode.json", {"decode": 1}),
+        "a broken record": put("results/scores/mine-0123456789/scores.json", "{"),
+    }
+
+
+@pytest.mark.parametrize("corpora", [False, True])
+def test_what_people_put_there_is_theirs(corpora: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    make(OLD)
+    put_there = theirs(run_of(OLD, "scratch").id)
+    call("config.yaml", yes=True, corpora=corpora)
+    assert [what for what, path in put_there.items() if not path.exists()] == []
+    assert not Path("results/runs", run_of(OLD, "frozen-2").id).exists()
+    said = capsys.readouterr().out
+    assert "kept  results/runs/2026112114: its name does not end in a hash\n" in said
+    assert "kept  results/runs/experiment-1763736000: it holds 'notes.txt', which thaw did not write\n" in said
+    assert "-2026112114: its run.json is that of another run\n" in said
+    assert "kept  results/scores/mine-0123456789: it has no scores.json that thaw wrote\n" in said
+
+
+def test_outside_results_a_state_goes_by_its_recipe_never_by_its_name(tmp_path: Path) -> None:
+    """`state: /data`, where other things than trainings live."""
+    data = tmp_path / "data"
+    config_file(Path("config.yaml"), {"execution": {"state": str(data)}})
+    old = run_of(OLD, "scratch").id
+    shutil.copytree(Path(begun(run_of(OLD, "scratch"), "stopped")).parent, data / old)
+    put(data / "experiment-1763736000" / "thesis.tex")
+    put(data / "experiment-1763736001" / "0123456789" / "thesis.tex")
+    put(data / "experiment-1763736002" / "0123456789" / "recipe.json", {"flour": 500})
+    (data / "experiment-1763736003").mkdir()
     call("config.yaml", yes=True)
-    assert Path("results/runs/my-notes/notes.txt").exists()
-    assert Path("results/state/README").exists()
-    assert Path("results/runs/linked-0123456789").is_symlink()
+    assert sorted(path.name for path in data.iterdir()) == [f"experiment-176373600{number}" for number in range(4)]
+    assert len(list(data.rglob("*.*"))) == 3
 
 
 def test_sizes_in_words() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ Reason: Missing output files: results/a, results/b; Input files updated by anoth
 [Sat Nov 21 02:45:09 2026]
 Job 3: score german-x
 Reason: Params have changed since last execution: Union of exclusive params before and now across all output: before: \
-'{"bootstrap":100,"seed":1}' now: '{"bootstrap":200,"seed":1}' 
+'{"level":0.9}' now: '{"level":0.8}' 
 Job 4: freezing: table2
 Reason: Input files updated by another job: results/s1, results/s2; Set of input files has changed since last execution
 Job 5: report results/report.html
@@ -42,7 +43,7 @@ def test_reasons_in_few_words() -> None:
     assert why.reasons(DRY_RUN) == [
         "Snakemake would run 4 jobs for it",
         "  train german-x: there is no results/a and 1 more",
-        "  score german-x: settings changed (bootstrap: 100 → 200)",
+        "  score german-x: settings changed (level: 0.9 → 0.8)",
         "  freezing: table2: it reads other files than the last time",
         "  report results/report.html: a job before it makes results/t",
     ]
@@ -138,3 +139,32 @@ def test_what_is_there_and_what_is_missing(
 def test_a_failing_dry_run_shows_its_last_lines(here: Path) -> None:
     with pytest.raises(UserError, match="snakemake -n failed"):
         why.dry_run([here], "results/nothing")
+
+
+def test_the_target_may_stand_after_the_configs() -> None:
+    one, two, name = Path("a.yaml"), Path("b.yaml"), "table2"
+    assert why.told_apart([one, two], name) == ([one, two], name)
+    assert why.told_apart([one, two, Path(name)], None) == ([one, two], name)
+    with pytest.raises(UserError, match="name what to look at"):
+        why.told_apart([one], None)
+
+
+@pytest.mark.parametrize("target", ["/", "/etc/passwd", "./x/y", "src/thaw/cli.py", "../results/x"])
+def test_a_file_elsewhere_is_nothing_that_thaw_makes(target: str) -> None:
+    with pytest.raises(UserError, match="is nothing that thaw makes; its files lie under results/"):
+        why.find(NOW, target)
+
+
+def test_a_failed_dry_run_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(said: str) -> None:
+        done = subprocess.CompletedProcess([], 1, "", said)
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+
+    failing(
+        "Building DAG of jobs...\nMissingRuleException in file x, line 3:\nNo rule to produce results/a/b (if ...)\n"
+    )
+    with pytest.raises(UserError, match="results/a/b: no rule of this config makes this file"):
+        why.dry_run([Path("c.yaml")], "results/a/b")
+    failing("a\nError: Directory cannot be locked.\n\n")
+    with pytest.raises(UserError, match=r"snakemake -n failed: Error: Directory cannot be locked\.$"):
+        why.dry_run([Path("c.yaml")], "results/a/b")

@@ -39,8 +39,8 @@ def test_a_replaced_clip_is_found_when_the_corpus_is_listed_again(
 ) -> None:
     before, record = listed(source, tmp_path), read_json(tmp_path / "record.json")
     reads: list[Path] = []
-    original = clips.clip_digest
-    monkeypatch.setattr(clips, "clip_digest", lambda path: (reads.append(path), original(path))[1])
+    original = clips.file_digest
+    monkeypatch.setattr(clips, "file_digest", lambda path: (reads.append(path), original(path))[1])
     assert listed(source, tmp_path) == before
     assert reads == []  # by size and times
     os.utime(tmp_path / "a.wav", (1, 1))

@@ -326,7 +326,7 @@ def test_a_shard_that_went_missing_is_named(tmp_path: Path) -> None:
 
 def test_another_programs_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "nemo.jsonl").write_text('{"audio_filepath": "a.wav", "duration": 1.0, "text": "a"}\n')
-    with pytest.raises(UserError, match=r"nemo\.jsonl: a row is not one of thaw's manifests"):
+    with pytest.raises(UserError, match=r"nemo\.jsonl: None is no row of thaw's manifests"):
         read_manifest(tmp_path / "nemo.jsonl")
 
 
@@ -381,3 +381,52 @@ def test_splits_without_common_speakers_have_nothing_to_say(corpus: Corpus) -> N
     for split in ("train", "dev", "test"):
         corpus.add(split, split, speaker=split)
     assert list(corpus.build().counts) == ["train", "dev", "test"]
+
+
+DAMAGES: list[tuple[str, Any]] = [
+    ("samples", -1),
+    ("samples", 0),
+    ("samples", "9"),
+    ("samples", 1.5),
+    ("samples", True),
+    ("offset_samples", -1),
+    ("text", None),
+    ("text", ["a"]),
+    ("text", "\ud800"),
+    ("audio_filepath", None),
+    ("audio_filepath", "a\0b"),
+    ("digest", 7),
+    ("sampling_rate", float("nan")),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), DAMAGES)
+def test_a_manifest_edited_by_hand_is_one_line(corpus: Corpus, key: str, value: Any) -> None:
+    corpus.fill()
+    path = corpus.folder / "train.jsonl"
+    path.write_text(json.dumps({**corpus.build().rows["train"][0], key: value}) + "\n")
+    with pytest.raises(UserError, match=r"train\.jsonl: "):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("text", ['["a"]', '{"text": "\\ud800"}', '{"text": NaN}', "7"])
+def test_a_manifest_that_cannot_be_hashed_is_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(text + "\n")
+    for read in (manifest_sha256, read_manifest):
+        with pytest.raises(UserError, match=r"train\.jsonl: "):
+            read(path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("samples", None), ("offset", -1), ("digest", 5), ("id", None)])
+def test_an_index_edited_by_hand_is_one_line(corpus: Corpus, key: str, value: Any) -> None:
+    corpus.fill()
+    corpus.index[0][key] = value
+    with pytest.raises(UserError, match=r"0\.jsonl: a row is not of an index"):
+        corpus.build()
+
+
+def test_rejects_edited_by_hand_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "0.tsv").write_text("id\tsplit\n" + "a\tb\n")
+    with pytest.raises(UserError, match=r"0\.tsv:2: not a row of a rejects table"):
+        read_rejects(tmp_path / "0.tsv")

@@ -14,6 +14,8 @@ from thaw.corpora.listing import Listing
 from thaw.corpora.nemo import read
 from thaw.errors import UserError
 
+NONE = {"dev": 0.0, "test": 0.0}
+
 
 def manifest(path: Path, *rows: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,7 @@ def test_splits_in_the_rows_and_rejects(tmp_path: Path) -> None:
             {"audio_filepath": "a.wav", "text": "x", "offset": 1.5},
             r"row 1 is a part of a longer recording \(offset 1.5\)",
         ),
-        (["a.wav"], "row 1 is no JSON object"),
+        (["a.wav"], ":1: not a JSON object, but list"),
     ],
 )
 def test_what_a_user_can_mend(row: Any, said: str, tmp_path: Path) -> None:
@@ -89,3 +91,12 @@ def test_what_a_user_can_mend(row: Any, said: str, tmp_path: Path) -> None:
         listed(path=str(manifest(tmp_path / "m.jsonl", row)))
     with pytest.raises(UserError, match="no such file"):
         listed(path=str(tmp_path / "gone.jsonl"))
+
+
+@pytest.mark.parametrize("key", ["audio_filepath", "text", "speaker", "id", "split", "other"])
+def test_half_of_a_surrogate_pair_is_a_malformed_row(tmp_path: Path, key: str) -> None:
+    recording(tmp_path / "a.wav")
+    good = {"audio_filepath": "a.wav", "text": "one", "speaker": "ann", "split": "train"}
+    listing = listed(path=str(manifest(tmp_path / "m.jsonl", {**good, key: "\ud800"}, good)), held_out=NONE)
+    assert [(reject.id, reject.reason) for reject in listing.rejects] == [("m.jsonl:1", "malformed row")]
+    assert [u.id for u in listing.utterances] == ["a"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,18 @@ def test_all_scores_agree_with_the_reference(decoder: BeamDecoder, alpha: float,
     emissions = toy.random_emissions(4, seed)
     expected = toy.prefix_search(emissions, GRAMS, alpha, beta)
     found = {h.text: h.score(alpha, beta) for h in decoder.search(alpha, beta).nbest(emissions, 1000)}
+    assert found.keys() == expected.keys()
+    assert all(found[text] == pytest.approx(expected[text], abs=1e-3) for text in expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_prefixes_that_the_language_model_cannot_tell_apart_stay_apart(decoder: BeamDecoder, seed: int) -> None:
+    """Were they joined, of the texts that end in the same two words (a trigram's context) only the best were found."""
+    emissions = toy.random_emissions(7, seed)
+    expected = toy.prefix_search(emissions, GRAMS, 0.93, 1.18)
+    found = {h.text: h.score(0.93, 1.18) for h in decoder.search(0.93, 1.18).nbest(emissions, 1000)}
+    contexts = Counter(tuple(text.split()[-2:]) for text in found if len(text.split()) > 2)
+    assert max(contexts.values()) > 2
     assert found.keys() == expected.keys()
     assert all(found[text] == pytest.approx(expected[text], abs=1e-3) for text in expected)
 

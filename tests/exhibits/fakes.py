@@ -13,12 +13,14 @@ from typing import Any
 
 from thaw.canonical import canonical_json
 from thaw.config.schema import ScoringSpec
-from thaw.exhibits.spec import ExhibitSpec, drawable
+from thaw.exhibits.spec import EXHIBIT_VERSION, ExhibitSpec, drawable
 from thaw.exhibits.together import exhibits, together
+from thaw.exhibits.write import write_exhibit
 from thaw.files import write_json, write_jsonl
 from thaw.randomness import rng
 from thaw.report.page import ReportExhibit, ReportSpec
 from thaw.scoring.counts import UtteranceCounts, count_rows
+from thaw.scoring.edits import Edits
 from thaw.scoring.scores import score
 
 ROOT = Path(__file__).parents[2]
@@ -91,8 +93,8 @@ class Fakes:
         exhibit = exhibits(self.kind)[name]
         whole = self.whole(name, **changes)
         files = {file: str(ROOT / "config/published" / file) for file in exhibit.published}
-        more = {"runs": exhibit.runs(whole), "published": changes.get("published", files)}
-        return whole.model_copy(update=more).trimmed(exhibit.needs)
+        found = drawable({name: exhibit}, whole).get(name, whole.model_copy(update={"runs": ()}))
+        return found.model_copy(update={"published": changes.get("published", files)}).trimmed(exhibit.needs)
 
     def whole(self, name: str = "", **changes: Any) -> ExhibitSpec:
         """The spec of the whole study."""
@@ -100,10 +102,10 @@ class Fakes:
             "study": self.kind,
             "kind": self.kind,
             "name": name,
+            "version": EXHIBIT_VERSION,
             "config": "mini",
             "scale": "mini",
             "speech": "synthesised",
-            "scoring": {"bootstrap": 200},
             "baseline": "scratch",
             "reference": "frozen-0" if self.kind == "freezing" else "finetuned",
             "runs": self.runs,
@@ -115,6 +117,7 @@ class Fakes:
     def report(self, exhibits_made: list[dict[str, Any]], **changes: Any) -> ReportSpec:
         """The spec of a report page on everything."""
         fields: dict[str, Any] = {
+            "version": EXHIBIT_VERSION,
             "config": "mini",
             "scale": "mini",
             "speech": "synthesised",
@@ -143,6 +146,7 @@ class Fakes:
             "target": target,
             "target_label": target_label,
             "seed": seed,
+            "recipe": f"{self.kind}-{treatment}",
             **setup,
             "record": str(folder / "run.json"),
             "metrics": str(folder / "metrics.jsonl"),
@@ -172,7 +176,7 @@ class Fakes:
     def write_decode(self, name: str, decoder: str, label: str, counts: list[UtteranceCounts]) -> dict[str, Any]:
         """Write scores and counts of one decode; its row."""
         folder = self.folder / "decodes" / f"{name}-12ab34cd56"
-        write_json(folder / "scores.json", score(counts, ScoringSpec(bootstrap=200)), sealed=False)
+        write_json(folder / "scores.json", score(counts, ScoringSpec()), sealed=False)
         write_jsonl(folder / "counts.jsonl", [row.row() for row in counts], sealed=False)
         files = {"scores": "scores.json", "counts": "counts.jsonl", "record": "decode.json"}
         files |= {"hypotheses": "hypotheses.jsonl"}
@@ -236,8 +240,6 @@ def run_record(name: str, treatment: str, epochs: int) -> dict[str, Any]:
 
 def counts_of(errors: dict[str, tuple[int, int]], reference: int = 10) -> list[UtteranceCounts]:
     """Counts from {speaker: (word errors, character errors)}: one utterance each, all errors substitutions."""
-    from thaw.scoring.edits import Edits
-
     return [
         UtteranceCounts(
             f"clip-{speaker}",
@@ -268,8 +270,6 @@ def report_rows(made: list[dict[str, Any]]) -> tuple[ReportExhibit, ...]:
 
 def draw_specs(specs: Sequence[ExhibitSpec], folder: Path) -> list[dict[str, Any]]:
     """Draw each spec into `folder`; rows for a report."""
-    from thaw.exhibits.write import write_exhibit
-
     made = []
     for spec in specs:
         exhibit = exhibits(spec.kind)[spec.name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from tests.exhibits.fakes import CROSSLINGUAL, ROOT, Fakes
 from tests.exhibits.test_figures import colours_in, rgb
 from tests.exhibits.test_tables import draw, grid_of, rows_of, texts
 from thaw.errors import UserError
-from thaw.exhibits.dev import best_epoch, read_epochs
+from thaw.exhibits.curves import best_epoch, read_epochs
 from thaw.exhibits.published import read_rates
 from thaw.exhibits.spec import drawable
 from thaw.exhibits.style import TARGET_COLOURS
@@ -48,7 +47,7 @@ def test_published_numbers_are_the_posts() -> None:
 def test_a_bound_is_told_from_a_rate(study: Fakes) -> None:
     rates = read_rates(study.spec("table-wer"), RATES)
     assert [rate.bound for rate in rates] == [False, True, False, False, False]
-    assert all(rate.char is None and rate.text("char") == "" for rate in rates)
+    assert all("char" not in rate.rates and rate.text("char") == "" for rate in rates)
 
 
 def test_rows_of_the_table_name_their_model(study: Fakes) -> None:
@@ -73,8 +72,8 @@ def test_published_numbers_stay_out_of_our_columns(study: Fakes, scale: str, spe
         ["Fine-tuned", "32.2", "14.96"],
     ]
     assert [cell["bold"] for cell in published["rows"][2]] == [False, True, True]
-    assert not any(row["published_percent"] for row in rows_of(drawn) if row["block"] != "published")
-    found = [(row["published_percent"], row["remark"]) for row in rows_of(drawn) if row["block"] == "published"]
+    assert not any(row["published"] for row in rows_of(drawn) if row["row"] != "published")
+    found = [(row["published"], row["remark"]) for row in rows_of(drawn) if row["row"] == "published"]
     assert found[:2] == [("59.5", ""), ("42.0", "published as > 42")]
 
 
@@ -87,9 +86,9 @@ def test_paper_scale_shows_published_numbers_beside_our_dev_rates(study: Fakes) 
     groups = [column["group"] for column in dev["columns"]]
     assert groups == ["", "Russian", "Russian, published", "Spanish", "Spanish, published"]
     assert [row[3]["text"] for row in dev["rows"]][:4] == ["59.5", "> 42", "32.2", "–"]
-    rows = [row for row in rows_of(drawn) if row["published_percent"]]
-    assert {row["block"] for row in rows} == {"dev"}
-    assert [row["published_percent"] for row in rows] == ["59.5", "42.0", "32.2", "19.82", "14.96"]
+    rows = [row for row in rows_of(drawn) if row["published"]]
+    assert {row["row"] for row in rows} == {"dev"}
+    assert [row["published"] for row in rows] == ["59.5", "42.0", "32.2", "19.82", "14.96"]
 
 
 def test_dev_rates_are_those_of_the_weights_that_were_kept(study: Fakes) -> None:
@@ -110,9 +109,9 @@ def test_corpora_stand_beside_the_posts_hours(study: Fakes) -> None:
     ("name", "target", "column"),
     [
         ("figure3", "russian", "train_loss"),
-        ("figure4", "russian", "dev_wer_percent"),
+        ("figure4", "russian", "dev_wer"),
         ("figure5", "spanish", "train_loss"),
-        ("figure6", "spanish", "dev_wer_percent"),
+        ("figure6", "spanish", "dev_wer"),
     ],
 )
 def test_curves_by_step_are_the_metrics_of_two_treatments(study: Fakes, name: str, target: str, column: str) -> None:
@@ -123,8 +122,8 @@ def test_curves_by_step_are_the_metrics_of_two_treatments(study: Fakes, name: st
     metrics = read_jsonl(Path(run["metrics"]))
     drawn = [row for row in rows if row["run"] == run["id"]]
     assert [int(row["step"]) for row in drawn] == [row["step"] for row in metrics]
-    wanted = [row["train_loss"] if column == "train_loss" else 100 * row["dev_wer"] for row in metrics]
-    assert [float(row[column]) for row in drawn] == pytest.approx(wanted, abs=1e-4)
+    assert [float(row[column]) for row in drawn] == [row[column] for row in metrics]
+    assert len([row for row in drawn if row["best"] == "1"]) == 1
 
 
 def test_curves_of_a_target_do_not_see_another_or_the_other_treatments(study: Fakes) -> None:
@@ -146,10 +145,10 @@ def test_losses_that_are_not_finite_are_drawn_around(tmp_path: Path) -> None:
     path = Path(fakes.runs[0]["metrics"])
     rows = read_jsonl(path)
     write_jsonl(path, [rows[0] | {"train_loss": None, "dev_loss": None}, *rows[1:4]])
-    assert best_epoch(read_epochs(fakes.spec("figure3").runs[0])).epoch > 1
+    assert best_epoch(read_epochs(fakes.spec("figure3").runs[0], "train_loss")).epoch > 1
     for name in ("figure3", "figure4"):
         assert draw(fakes.spec(name))["png"]
-    assert math.isnan(float(rows_of(draw(fakes.spec("figure3")))[0]["train_loss"]))
+    assert rows_of(draw(fakes.spec("figure3")))[0]["train_loss"] == ""
 
 
 def test_metrics_without_a_dev_wer_are_named(tmp_path: Path) -> None:
@@ -166,13 +165,13 @@ def test_learning_rates_compare_runs_that_differ_in_nothing_else(study: Fakes) -
     assert list(spec.decoders) == ["greedy"]
     drawn = draw(spec)
     assert drawn == draw(spec)
-    rows = rows_of(drawn)
+    rows = [row for row in rows_of(drawn) if row["row"] == "treatment"]
     assert len(rows) == 2 * 4
     run = next(run for run in study.runs if (run["target"], run["treatment"]) == ("spanish", "lr-3"))
     row = next(row for row in rows if (row["target"], row["treatment"]) == ("spanish", "lr-3"))
     scores = json.loads(Path(run["decodes"][0]["scores"]).read_text())["word"]
-    assert (row["learning_rate"], row["scratch"], row["runs"]) == ("0.003", "0", run["id"])
-    shown = [float(row[key]) for key in ("wer_percent", "low", "high")]
+    assert (row["learning_rate"], row["scratch"], row["run"]) == ("0.003", "0", run["id"])
+    shown = [float(row[key]) for key in ("value", "low", "high")]
     assert shown == pytest.approx([100 * scores[key] for key in ("rate", "low", "high")], abs=1e-4)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_bytes_do_not_depend_on_hash_seed_or_the_users_matplotlibrc(fakes: Fakes
         "from thaw.exhibits.write import write_exhibit;"
         "write_exhibit(parse(ExhibitSpec, sys.argv[1], '--exhibit'), [Path('f.png'), Path('f.pdf')])"
     )
-    environment = {"PYTHONHASHSEED": "7", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    environment = os.environ | {"PYTHONHASHSEED": "7", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
     subprocess.run([sys.executable, "-c", code, spec.model_dump_json()], cwd=tmp_path, env=environment, check=True)
     drawn = draw(spec)
     assert (tmp_path / "f.png").read_bytes() == drawn["png"]
@@ -95,11 +96,11 @@ def test_the_data_drawn_is_the_metrics(fakes: Fakes) -> None:
 
 def test_error_rates_figure_draws_the_scores(fakes: Fakes) -> None:
     rows = rows_of(draw(fakes.spec("figure-wer")))
-    assert len(rows) == 2 * 4 * 2  # targets, treatments, decoders
+    assert len([row for row in rows if row["row"] == "treatment"]) == 2 * 4 * 2  # targets, treatments, decoders
     run = fakes.runs[0]
     scores = json.loads(Path(run["decodes"][1]["scores"]).read_text())
     row = next(r for r in rows if (r["target"], r["treatment"], r["decoder"]) == ("german", "scratch", "lm"))
-    assert float(row["wer_percent"]) == pytest.approx(100 * scores["word"]["rate"], abs=1e-4)
+    assert float(row["value"]) == pytest.approx(100 * scores["word"]["rate"], abs=1e-4)
     assert float(row["low"]) == pytest.approx(100 * scores["word"]["low"], abs=1e-4)
 
 
@@ -122,7 +123,7 @@ def test_long_notes_are_broken_at_semicolons() -> None:
     assert broken(note, 1).replace("\n", " ") == note
 
 
-def test_seeds_are_averaged_and_a_lost_epoch_shortens_the_mean(tmp_path: Path) -> None:
+def test_seeds_are_drawn_each_as_far_as_it_went(tmp_path: Path) -> None:
     study = Fakes(tmp_path, treatments=("scratch",), seeds=(1, 2), targets={"german": "German"})
     path = Path(study.runs[1]["metrics"])
     write_jsonl(path, read_jsonl(path)[:4])
@@ -136,7 +137,7 @@ def test_an_infinite_loss_is_drawn_around(tmp_path: Path) -> None:
     path = Path(study.runs[0]["metrics"])
     write_jsonl(path, [{"epoch": e, "train_loss": None, "dev_loss": None} for e in (1, 2)])
     rows = rows_of(draw(study.spec("figure2")))
-    assert rows[0]["dev_loss"] == "inf"
+    assert rows[0]["dev_loss"] == ""
 
 
 def test_metrics_of_another_shape_are_named(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import pytest
 from tests.exhibits.fakes import Fakes
 from thaw.commands import exhibit as command
 from thaw.errors import UserError
-from thaw.exhibits.spec import ExhibitSpec, drawable, parse, scale_note
+from thaw.exhibits.spec import EXHIBIT_VERSION, ExhibitSpec, drawable, parse, scale_note
 from thaw.exhibits.together import exhibits
+from thaw.exhibits.write import write_exhibit
 from thaw.studies import KINDS
 
 
@@ -36,15 +37,17 @@ def test_an_exhibit_depends_on_what_it_shows(fakes: Fakes) -> None:
     assert scores <= read["table2"]
     assert not metrics & read["table2"]
     assert read["table1"] - counts == {path for path in read["table1"] if path.endswith("freezing-corpora.csv")}
-    # Records hold wall times: nothing that is drawn may read them.
-    records = {run["record"] for run in fakes.runs} | {d["record"] for run in fakes.runs for d in run["decodes"]}
-    assert not any(records & files for files in read.values())
+    # Records say whether a run was finished, which stands beside its rates; those of decodes, and curves, need none.
+    records = {run["record"] for run in fakes.runs}
+    assert records <= read["table2"]
+    assert not records & read["figure2"]
+    assert not any({d["record"] for run in fakes.runs for d in run["decodes"]} & files for files in read.values())
 
 
 def test_settings_reach_only_those_who_need_them(fakes: Fakes) -> None:
-    assert fakes.spec("figure2", scoring={"bootstrap": 999}) == fakes.spec("figure2")
+    assert fakes.spec("figure2", scoring={"level": 0.9}) == fakes.spec("figure2")
     assert fakes.spec("figure2", baseline="frozen-1") == fakes.spec("figure2")
-    assert fakes.spec("table2", scoring={"bootstrap": 999}) != fakes.spec("table2")
+    assert fakes.spec("table2", scoring={"level": 0.9}) != fakes.spec("table2")
 
 
 def test_drawable_exhibits_follow_the_number_of_targets(tmp_path: Path) -> None:
@@ -69,9 +72,9 @@ def test_settings_of_runs_stay_out_of_exhibits_that_do_not_show_them(fakes: Fake
     assert fakes.whole(runs=runs) != fakes.whole()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*(f"studies.{kind}" for kind in KINDS), "exhibits.together"])
 def test_a_study_is_cheap_to_import(kind: str) -> None:
-    code = f"import sys, thaw.studies.{kind} as f; f.EXHIBITS; print(*sorted(sys.modules))"
+    code = f"import sys, thaw.{kind} as f; f.EXHIBITS; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "matplotlib", "pandas", "numpy", "scipy", "jinja2"} & set(loaded)
 
@@ -79,6 +82,11 @@ def test_a_study_is_cheap_to_import(kind: str) -> None:
 def test_unknown_studies_are_refused() -> None:
     with pytest.raises(UserError, match="no study of kind 'melting'; allowed: crosslingual, freezing"):
         exhibits("melting")
+
+
+def test_a_spec_of_another_version_is_refused(fakes: Fakes, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"exhibits of version {EXHIBIT_VERSION}, not 1"):
+        write_exhibit(fakes.spec("table2").model_copy(update={"version": 1}), [tmp_path / "table2.csv"])
 
 
 def test_a_wrong_spec_is_explained_by_key(fakes: Fakes) -> None:

@@ -100,7 +100,7 @@ TRANSFERRED = and_decodes(*(RUN.format(t) for t in ("frozen-0", "frozen-2")))
     [
         # nothing: not part of any result
         ({"execution": {"threads": 2, "device": "cpu", "runtime_minutes": 9}}, set()),
-        ({"scoring": {"bootstrap": 500}}, set()),
+        ({"scoring": {"level": 0.9}}, set()),
         ({"treatments": {"frozen-2": {"label": "one and two"}}}, set()),
         ({"decoders": {"lm": {"label": "KenLM"}}}, set()),
         ({"corpora": {"german": {"label": "Deutsch", "licence": "CC0"}}}, set()),

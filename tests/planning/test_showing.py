@@ -102,6 +102,7 @@ def test_every_study_and_all_together_have_their_exhibits() -> None:
 def test_a_new_language_leaves_the_figures_of_the_others() -> None:
     touched = redrawn({"studies": {"crosslingual": {"targets": ["russian", "spanish", "french"]}}})
     assert touched == {
+        ("crosslingual", "findings"),
         ("crosslingual", "table-corpora"),
         ("crosslingual", "table-wer"),
         ("crosslingual", "figure-learning-rate"),

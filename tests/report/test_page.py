@@ -14,10 +14,10 @@ from tests.exhibits.fakes import Fakes, draw_everything, draw_together
 from thaw import __version__
 from thaw.commands import report as command
 from thaw.errors import UserError
-from thaw.exhibits.measures import load_seed
-from thaw.exhibits.samples import samples
+from thaw.exhibits.frame import read_judged
 from thaw.files import read_json, write_json
 from thaw.report.page import ReportSpec, curve_of, duration, pretty, render, write_report
+from thaw.report.samples import samples
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "rect", "polyline", "circle"}
 
@@ -108,7 +108,7 @@ def test_page_shows_what_is_behind_a_run(study: tuple[Fakes, ReportSpec, str]) -
         "Made & up, 2021",
         "2.11.0",
         f"This page: thaw {__version__}.",
-        "In brackets: bootstrap intervals over 5 speakers.",
+        "In brackets: intervals over 5 speakers, of this trained model.",
         "2: layer_6 2",  # tensors trained
     ):
         assert words in text, words
@@ -210,7 +210,7 @@ def test_a_record_of_another_shape_is_named(tmp_path: Path) -> None:
 def test_samples_are_the_best_the_median_and_the_worst(tmp_path: Path) -> None:
     fakes = Fakes(tmp_path, treatments=("frozen-0",), targets={"german": "German"}, utterances=9)
     spec = fakes.report([])
-    seed = load_seed(spec.runs[0], spec.runs[0].decodes[0])
+    seed = read_judged(spec.runs[0], spec.runs[0].decodes[0])
     rates = sorted(row.counts["word"].errors / row.counts["word"].total for row in seed.counts)
     shown = samples(seed, each=1)
     assert [sample.place for sample in shown] == ["best", "median", "worst"]
@@ -229,10 +229,10 @@ def test_numbers_are_written_for_people() -> None:
 
 
 def test_small_curves_fit_their_box() -> None:
-    curve = curve_of((9.0, 5.0, 1.0), (9.0, 3.0, 5.0))
+    curve = curve_of((9.0, 5.0, 1.0), (9.0, 3.0, 5.0), 1)
     assert curve.dev == "0.0,0.0 160.0,67.5 320.0,45.0"
     assert curve.best == (160.0, 67.5)
-    assert curve_of((float("inf"),), (float("inf"),)).best is None
+    assert curve_of((float("nan"),), (float("nan"),), 0).best is None
 
 
 def test_the_command_writes_the_page(study: tuple[Fakes, ReportSpec, str], tmp_path: Path) -> None:

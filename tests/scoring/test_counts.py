@@ -17,7 +17,7 @@ from thaw.files import read_json, read_jsonl, write_jsonl
 from thaw.scoring.counts import UtteranceCounts, count_rows
 from thaw.scoring.scores import score
 
-SPEC = ScoringSpec(bootstrap=200)
+SPEC = ScoringSpec()
 
 
 def row(id_: str, speaker: str, reference: str, hypothesis: str) -> dict[str, str]:
@@ -85,11 +85,30 @@ def test_verb_writes_the_same_bytes_twice(tmp_path: Path) -> None:
     for name in ("one", "two"):
         scores, counts = tmp_path / f"{name}.json", tmp_path / f"{name}.jsonl"
         options = ["--hypotheses", tmp_path / "h.jsonl", "--scores", scores, "--counts", counts]
-        verb.run(parser.parse_args([*map(str, options), "--scoring", '{"bootstrap":200}']))
+        verb.run(parser.parse_args([*map(str, options), "--scoring", '{"level":0.9}']))
         written.append((scores.read_bytes(), counts.read_bytes()))
     assert written[0] == written[1]
     assert [r["id"] for r in read_jsonl(tmp_path / "one.jsonl")] == ["a", "b", "c"]
     assert read_json(tmp_path / "one.json")["word"]["ref"] == 6
+
+
+def test_verb_tells_how_two_models_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(f"u{i}", f"s{i % 6}", "eins zwei drei vier", "eins zwei drei vier") for i in range(24)]
+    worse = [r | {"hypothesis": "eins zwo" if i % 3 else "eins"} for i, r in enumerate(rows)]
+    write_jsonl(tmp_path / "h.jsonl", rows)
+    write_jsonl(tmp_path / "worse.jsonl", worse)
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
+    options = ["--hypotheses", tmp_path / "h.jsonl", "--scores", tmp_path / "s.json", "--counts", tmp_path / "c.jsonl"]
+    verb.run(parser.parse_args([*map(str, options), "--against", str(tmp_path / "worse.jsonl")]))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("WER -75.0 points [-")
+    assert "for other speakers: these trained models" in said[0]
+    assert "MAPSSWE" in said[1]
+    assert len(said) == 2
+    write_jsonl(tmp_path / "worse.jsonl", worse[:-1])
+    with pytest.raises(UserError, match=r"worse\.jsonl: the two systems were not scored on the same utterances"):
+        verb.run(parser.parse_args([*map(str, options), "--against", str(tmp_path / "worse.jsonl")]))
 
 
 def test_scoring_needs_neither_torch_nor_pandas() -> None:

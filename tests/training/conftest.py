@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from thaw.audio.wav import clip_digest, wav_header
 from thaw.canonical import canonical_json
 from thaw.cli import main
-from thaw.config.run import RunRecipe
+from thaw.config.run import TRAIN_VERSION, RunRecipe
 from thaw.files import write_bytes, write_jsonl
 from thaw.randomness import rng
 from thaw.tasks import Ctc
@@ -165,7 +165,7 @@ def call_thaw(arguments: list[str], stderr: Path, environment: Mapping[str, str]
 def make_recipe(**recipe: Any) -> dict[str, Any]:
     """A RunRecipe as plain types; keywords change its `recipe` part."""
     return {
-        "version": 1,
+        "version": TRAIN_VERSION,
         "model": {"kind": "deepspeech", "hidden": 16, "context": 2},
         "alphabet": ALPHABET,
         "corpora": ["toy"],

@@ -85,7 +85,7 @@ def test_a_classifier_comes_from_another_run_and_parts_are_what_they_say(chain: 
 
 def test_a_probe_without_operations_is_the_decode(chain: Workspace) -> None:
     probed = read_jsonl(folder(chain, "stage-3-s1-layers", "probes") / "hypotheses.jsonl")
-    plain = [row for row in probed if row["probe"] == "none"]
+    plain = [row for row in probed if row["name"] == "none"]
     decoded = read_jsonl(folder(chain, "stage-3-s1-greedy", "decodes") / "hypotheses.jsonl")
     assert [{key: row[key] for key in decoded[0]} for row in plain] == decoded
     rows = read_jsonl(folder(chain, "stage-3-s1-layers", "probes") / "rows.jsonl")

@@ -10,11 +10,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests.workflow.conftest import Workspace
 
 pytestmark = pytest.mark.e2e
+
+MODELS = "runs/*/model.safetensors"
 
 
 def test_it_ends_in_tables_figures_and_a_report(finished: Workspace) -> None:
@@ -33,9 +37,16 @@ def test_every_run_records_that_frozen_tensors_stayed(finished: Workspace) -> No
         path.parent.name: json.loads(path.read_text()) for path in (finished.root / "results/runs").glob("*/run.json")
     }
     assert len(records) == 4
-    frozen = next(record for name, record in records.items() if "frozen-2" in name)
-    assert frozen["recipe"]["freeze"] == ["layer_1", "layer_2"]
-    assert "layer_1" in json.dumps(frozen["checks"])
+    frozen = {name: set(record["checks"]["end"]["frozen"]) for name, record in records.items()}
+    assert {name.rsplit("-", 1)[0]: layers for name, layers in frozen.items() if layers} == {
+        "german-deepspeech-frozen-2-s1": {"layer_1", "layer_2"}
+    }
+    weights = {path.parent.name.rsplit("-s1-")[0]: load_file(path) for path in (finished.root / "results").glob(MODELS)}
+    source, trained = weights["english-deepspeech-source"], weights["german-deepspeech-frozen-2"]
+    kept = {name.split(".")[1] for name in trained if np.array_equal(trained[name], source[name])}
+    assert kept == {"layer_1", "layer_2"}
+    free = weights["german-deepspeech-frozen-0"]
+    assert not [name for name in free if name in source and np.array_equal(free[name], source[name])]
 
 
 def test_a_second_run_does_nothing(finished: Workspace) -> None:

@@ -18,8 +18,8 @@ from thaw.config.load import merged
 HOSTILE = '$(touch RAN) `touch RAN` ; touch RAN {LibriSpeech} {input} "two" it\'s'
 TABLE = f"data/{HOSTILE}.tsv".replace("{", "").replace("}", "")  # Snakemake has no names of files with braces
 COMMAND = re.compile(r"^Shell command: *(.*?)(?=\n\[\w{3} \w{3}|\nJob stats:|\Z)", re.MULTILINE | re.DOTALL)
-# Functions that take the place of what a rule calls: \0 after a word, \1 after a command.
-SHELL = 'cd "$1"; thaw() { printf "%s\\0" "$@" >>seen; printf "\\1" >>seen; }; '
+# Stands in for what a rule calls: \0 after a word, \1 after a command.
+STUB = "#!/bin/sh\nprintf '%s\\0' \"$@\" >>seen\nprintf '\\1' >>seen\n"
 RULES = ("fetch", "audio", "manifest", "lm", "checkpoint", "train", "decode", "score", "exhibit", "report")
 
 
@@ -55,15 +55,18 @@ def commands(workspace: Workspace) -> Iterator[list[list[str]]]:
     workspace.config.write_text(yaml.safe_dump(hostile_config()))
     shown = snakemake_here(workspace, ["-n", "-p"])
     lines = [line for line in COMMAND.findall(shown) if line.strip() != "None"]  # the rule `all` has none
-    folders = {workspace.root / match for line in lines for match in re.findall(r"results/logs/\w+", line)}
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-    script = SHELL + "\n".join(lines)
-    done = subprocess.run(["bash", "-c", script, "-", str(workspace.root)], capture_output=True, text=True, check=False)
+    stub = workspace.root / "bin" / "thaw"
+    stub.parent.mkdir()
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    script = f"PATH={stub.parent}:$PATH\n" + "\n".join(f"({line})" for line in lines)
+    done = subprocess.run(["bash", "-c", script], cwd=workspace.root, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     seen = (workspace.root / "seen").read_text().split("\1")[:-1]
     assert len(seen) == len(lines)
-    yield [command.split("\0")[:-1] for command in seen]
+    words = [command.split("\0")[:-1] for command in seen]
+    assert all(one[0] == "--log" for one in words)
+    yield [one[2:] for one in words]  # the verb first
     assert not list(workspace.root.rglob("RAN"))
 
 

@@ -149,10 +149,11 @@ EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"decoders": {"lm": {"language_model": {"order": 3}}}},
         {"language model english-3gram", "language model german-3gram"} | decoded(ALL, "lm") | RATES,
     ),
-    "bootstrap samples": (
-        {"scoring": {"bootstrap": 200}},
+    "how sure intervals are": (
+        {"scoring": {"level": 0.9}},
         {job for job in decoded(ALL, "greedy", "lm") if job.startswith("score")} | RATES,
     ),
+    "the same level, spelt out": ({"scoring": {"level": 0.95}}, set()),
     # what is shown
     "a colour": (
         {"studies": {"freezing": {"style": {"scratch": "#123456"}}}},
@@ -393,7 +394,7 @@ def test_why_says_what_changed_and_what_would_run(
 # --- a fresh clone with results copied in ---------------------------------------------------------
 
 SCORED_ANEW = Counter({job for job in decoded(ALL, "greedy", "lm") if job.startswith("score")} | RATES)
-BOOTSTRAP = {"scoring": {"bootstrap": 200}}
+LEVEL = {"scoring": {"level": 0.9}}
 
 
 def clone(finished: Workspace, root: Path, *folders: str) -> Workspace:
@@ -409,14 +410,14 @@ def clone(finished: Workspace, root: Path, *folders: str) -> Workspace:
 def test_a_clone_with_results_and_records(finished: Workspace, tmp_path: Path) -> None:
     made = clone(finished, tmp_path / "clone", "results", ".snakemake")
     assert listed(made) == Counter()
-    assert listed(made, config=edited(tmp_path, BOOTSTRAP)) == SCORED_ANEW
+    assert listed(made, config=edited(tmp_path, LEVEL)) == SCORED_ANEW
 
 
 def test_a_clone_with_results_alone_is_taken_over_by_a_touch(finished: Workspace, tmp_path: Path) -> None:
     made = clone(finished, tmp_path / "clone", "results")
     made.run("--touch", "--forceall")
     assert listed(made) == Counter()
-    assert listed(made, config=edited(tmp_path, BOOTSTRAP)) == SCORED_ANEW
+    assert listed(made, config=edited(tmp_path, LEVEL)) == SCORED_ANEW
 
 
 def test_a_clone_with_results_alone_trains_nothing_again(finished: Workspace, tmp_path: Path) -> None:

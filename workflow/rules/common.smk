@@ -9,20 +9,48 @@ from pathlib import Path
 from thaw.planning import contents
 from thaw.planning import layout
 from thaw.planning import showing
+from thaw.planning import taken
 from thaw.canonical import canonical_json
-from thaw.config.load import validate
+from thaw.config.load import load
 from thaw.config.models import semantic
 from thaw.errors import UserError
 from thaw.files import verify
 from thaw.planning.plan import SCORE_VERSION, resolve
 
+# From the files and what --config says over them, as `thaw runs` reads them: Snakemake's own reading of them, `config`,
+# takes the last of two equal keys and knows no null that takes away.
+CONFIG_FILES = [Path(file) for file in workflow.configfiles]
+
+
+def about_to_start():
+    """Refuse what would go wrong later; a dry run tells of it and shows the rest."""
+    dry = workflow.output_settings and workflow.output_settings.dryrun
+    if workflow.resource_settings.cores == 0 and not dry:
+        raise UserError(
+            "snakemake --cores 0 would wait for ever; give --cores 1 or more"
+        )
+    try:
+        taken.check(PLAN.config.name, CONFIG_FILES)
+    except UserError as error:
+        if not dry:
+            raise
+        print(error, file=sys.stderr)
+
+
 try:
-    PLAN = resolve(validate(config))
+    PLAN = resolve(load(CONFIG_FILES, workflow.config_settings.config))
+    if workflow.is_main_process:
+        about_to_start()
 except UserError as error:
     # One line that says where and what, instead of a traceback through Snakemake.
     print(error, file=sys.stderr)
     sys.stderr.flush()
     os._exit(1)
+
+
+onstart:
+    taken.record(PLAN.config.name, CONFIG_FILES)
+
 
 # The kernel lets go of this when the process ends, however it ends: so a lock of Snakemake's that outlived its owner
 # can be told from one that is meant (see `study` in the Makefile). Network disks may refuse; then the user decides.

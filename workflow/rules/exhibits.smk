@@ -1,4 +1,4 @@
-# Tables, figures and the report: drawn from scores, metrics and counts only.
+# Tables, figures, findings and the report: drawn from scores, metrics and counts only.
 # Specs go through standard input: those of a hundred runs are longer than Linux lets one argument be (128 kB).
 
 
@@ -47,6 +47,15 @@ rule figure:
         "{wildcards.study}: {wildcards.name}"
     shell:
         "exec thaw --log {log:q} exhibit --exhibit @/dev/stdin --out {output:q} <<< {params.exhibit:q}"
+
+
+use rule table as findings with:
+    output:
+        md="results/{study}/{config}/{name}.md",
+        json="results/{study}/{config}/{name}.json",
+    wildcard_constraints:
+        name="findings",
+        config=PLAN.config.name,
 
 
 rule report:

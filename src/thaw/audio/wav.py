@@ -49,6 +49,17 @@ def clip_digest(pcm: Pcm) -> str:
     return hashlib.blake2b(data.data, digest_size=8).hexdigest()
 
 
+def is_shard(path: Path) -> bool:
+    """Whether a file looks like a shard: it could be anything that a manifest names, and not thaw's to be deleted."""
+    with path.open("rb") as file:
+        return file.read(4) == b"RIFF"
+
+
+def not_ours(wav: Path) -> str:
+    """What to say of a file that a manifest names as a shard and that is none: it may be anybody's."""
+    return f"{wav}: no audio of thaw's, whoever named it; run the `manifest` rule of its corpus again"
+
+
 def check_shard(wav: Path, samples: int) -> None:
     """Raise UserError unless the shard exists and holds at least `samples` samples."""
     mend = "delete it and run the `audio` rule of its corpus again"
@@ -57,5 +68,7 @@ def check_shard(wav: Path, samples: int) -> None:
     except FileNotFoundError as error:
         raise UserError(f"{wav}: this audio shard is missing; run the `audio` rule of its corpus again") from error
     held = (size - HEADER_BYTES) // SAMPLE_BYTES
+    if held < samples and not is_shard(wav):
+        raise UserError(not_ours(wav))
     if held < samples:
         raise UserError(f"{wav}: holds {max(held, 0)} samples where its index says {samples}: broken; {mend}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from thaw.commands.options import count
+
 HELP = "decode every utterance of a manifest with a trained model"
 EXAMPLE = (
     'thaw decode --decoder \'{"kind":"greedy"}\' --model results/runs/RUN/model.safetensors \\\n'
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tune-on", nargs="?", type=Path, help="manifest a beam decoder's weights are tuned on (dev)")
     parser.add_argument("--lm", nargs="?", type=Path, help="KenLM binary of a beam decoder")
     parser.add_argument("--lexicon", nargs="?", type=Path, help="its lexicon")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     parser.add_argument("--hypotheses", type=Path, required=True, help="written: JSON Lines, sorted by id")
     parser.add_argument("--record", type=Path, required=True, help="written: settings, tuning, warnings, cost (JSON)")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 HELP = "compute the features of one audio file (any format, rate and channels) and save them as .npy"
+NUMPY = b"\x93NUMPY"  # what such a file begins with
 EXAMPLE = "thaw features clip.mp3 --frontend deepspeech --out clip.npy"
 
 
@@ -24,9 +25,11 @@ def run(args: argparse.Namespace) -> None:
     from thaw.audio.wav import SAMPLE_RATE
     from thaw.config.schema import AudioSpec
     from thaw.errors import UserError
-    from thaw.files import replacing
+    from thaw.files import replacing, unlike
     from thaw.frontends import features
 
+    if unlike(args.out, NUMPY):
+        raise UserError(f"--out {args.out} is there and is no .npy file; nothing was written, give another name")
     try:
         pcm = convert(args.audio, AudioSpec(min_seconds=0.0, max_seconds=86400.0)).pcm
     except Unusable as unusable:

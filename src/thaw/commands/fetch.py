@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from thaw.commands.options import index
+
 HELP = "get a corpus (or synthesise it) and list its utterances"
 EXAMPLE = """thaw fetch --source '{"kind":"commonvoice","path":"cv-corpus-21.0/de"}' --language de --root data/de \\
            --utterances utterances.jsonl --rejects rejects.tsv --record fetch.json"""
@@ -18,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", required=True, help="the language of its utterances, e.g. de")
     parser.add_argument("--root", required=True, type=Path, help="folder for the corpus files; kept between attempts")
     parser.add_argument("--mirror", default="", help="a folder or address to look for archives before the web")
-    parser.add_argument("--threads", type=int, default=0, help="processes that synthesise; 0: one per usable core")
+    parser.add_argument("--threads", type=index, default=0, help="processes that synthesise; 0: one per usable core")
     parser.add_argument("--content", default="", help="digest of the user's own tables, as the plan read them")
     parser.add_argument("--utterances", required=True, type=Path, help="list to write, JSON Lines")
     parser.add_argument("--rejects", required=True, type=Path, help="table to write: what was left out, and why")

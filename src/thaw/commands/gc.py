@@ -42,7 +42,11 @@ def run(args: argparse.Namespace) -> None:
     from thaw.planning.plan import resolve
 
     plans = [resolve(load(Path(file) for file in files.split(","))) for files in args.config]
-    found = list(unnamed(plans, args.corpora))
+    everything = list(unnamed(plans, args.corpora))
+    found = [item for item in everything if not item.foreign]
+    for item in everything:
+        if item.foreign:
+            print(f"      kept  {item.path}: {item.foreign}")
     for item in found:
         print(f"{size_text(item.bytes):>10}  {item.path}")
     total = f"{len(found)} things that no config of {', '.join(plan.config.name for plan in plans)} names"
@@ -56,16 +60,17 @@ def run(args: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Item:
-    """A file or folder that may go."""
+    """A file or folder that may go; or, with a reason in `foreign`, one that nobody names and that is not thaw's."""
 
     path: Path
-    bytes: int
+    bytes: int = 0
     state: bool = False  # of trainings: they may be at work in it
+    foreign: str = ""
 
 
 def unnamed(plans: Iterable[Plan], corpora: bool) -> Iterator[Item]:
     """What lies under results/ and is named by none of the plans; downloads of corpora only where asked for."""
-    from thaw.planning import layout
+    from thaw.planning import layout, ours
 
     plans = list(plans)
     kept: dict[str, set[str]] = {
@@ -76,31 +81,28 @@ def unnamed(plans: Iterable[Plan], corpora: bool) -> Iterator[Item]:
         layout.LMS: {name for plan in plans for name in plan.lms},
         layout.MANIFESTS: {name for plan in plans for name in plan.manifests},
         layout.AUDIO: {name for plan in plans for name in plan.audio},
+        layout.CORPORA: {name for plan in plans for name in plan.sources},
     }
     for root in sorted({plan.config.execution.state for plan in plans}):
         for path in _others(Path(root), kept[layout.RUNS]):
-            yield Item(path, size(path), state=True)
+            reason = ours.foreign_state(path)
+            yield Item(path, foreign=reason) if reason else Item(path, size(path), state=True)
     for root, names in kept.items():
         for path in _others(Path(root), names):
-            yield Item(path, size(path))
-    for folder in _others(Path(layout.CORPORA), {name for plan in plans for name in plan.sources}):
-        for path in [folder] if corpora else sorted(folder.iterdir()):
-            if corpora or path.name != DOWNLOADS:
-                yield Item(path, size(path))
+            if reason := ours.foreign(root, path):
+                yield Item(path, foreign=reason)
+                continue
+            whole = corpora or root != layout.CORPORA
+            for part in [path] if whole else sorted(one for one in path.iterdir() if one.name != DOWNLOADS):
+                yield Item(part, size(part))
 
 
 def _others(root: Path, names: set[str]) -> list[Path]:
-    """Folders under `root` that look like ours and that nobody names."""
+    """Folders under `root` that nobody names."""
     if not root.is_dir():
         return []
     folders = (path for path in root.iterdir() if path.is_dir() and not path.is_symlink())
-    return sorted(path for path in folders if path.name not in names and _ours(path.name))
-
-
-def _ours(name: str) -> bool:
-    """Whether a folder's name ends in a hash: what people put beside our results is theirs."""
-    tail = name.rsplit("-", 1)[-1]
-    return len(tail) == 10 and set(tail) <= set("0123456789abcdef")
+    return sorted(path for path in folders if path.name not in names)
 
 
 def delete(items: Iterable[Item]) -> None:

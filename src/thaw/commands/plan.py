@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thaw.commands.options import count
+
 if TYPE_CHECKING:
     import torch
 
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--config", type=Path, nargs="+", default=[Path("config/config.yaml")], help="config files, later ones win")
     add("--calibrate", action="store_true", help="time a few training steps of the config's model here first")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to calibrate")
-    add("--threads", type=int, default=1, metavar="N", help="CPU threads of the calibration (default: %(default)s)")
+    add("--threads", type=count, default=1, metavar="N", help="CPU threads of the calibration (default: %(default)s)")
     add("--calibration", type=Path, default=CALIBRATION, metavar="FILE", help="its file (default: %(default)s)")
 
 

@@ -7,6 +7,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from thaw.commands.options import count, index, span
+
 HELP = "train a model, or go on with a training that was stopped or killed"
 EXAMPLE = (
     'thaw train --recipe "$(cat recipe.json)" --train train.jsonl --dev dev.jsonl --state state '
@@ -27,18 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--start-optimizer", nargs="?", type=Path, metavar="FILE", help="its optimizer state, if that is transferred")
     add("--load", nargs="*", type=Path, default=(), metavar="MODEL", help="models of the recipe's loads, in its order")
     add("--state", required=True, type=Path, metavar="DIR", help="where unfinished trainings live")
-    add("--budget", type=float, default=0.0, metavar="S", help="stop, to go on later, within S seconds; 0: never")
-    add("--runtime", type=float, default=0.0, metavar="MIN", help="stop within a job's time limit; 0: none")
-    add("--wait", type=float, default=0.0, metavar="S", help="wait so long for another trainer of this run to end")
-    add("--checkpoint-seconds", type=float, default=60.0, metavar="S", help="most seconds of work that a kill can lose")
+    add("--budget", type=span, default=0.0, metavar="S", help="stop, to go on later, within S seconds; 0: never")
+    add("--runtime", type=span, default=0.0, metavar="MIN", help="stop within a job's time limit; 0: none")
+    add("--wait", type=span, default=0.0, metavar="S", help="wait so long for another trainer of this run to end")
+    add("--checkpoint-seconds", type=span, default=60.0, metavar="S", help="most seconds of work that a kill can lose")
     add(
         "--attempt",
-        type=int,
+        type=index,
         default=0,
         metavar="N",
         help="which try of a job this is: after the first, exit 2 is repeated at once",
     )
-    add("--threads", type=int, default=1, metavar="N", help="CPU threads; another number gives other bits")
+    add("--threads", type=count, default=1, metavar="N", help="CPU threads; another number gives other bits")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     add("--tensorboard", type=Path, metavar="DIR", help="write curves for TensorBoard to DIR")
     add("--model", required=True, type=Path, metavar="OUT", help="weights of the best epoch")
@@ -82,7 +84,7 @@ def start(args: argparse.Namespace) -> None:
     """Train, with the recipe and the places of the command line."""
     from pydantic import ValidationError
 
-    from thaw.config.run import RunRecipe
+    from thaw.config.run import TRAIN_VERSION, RunRecipe
     from thaw.errors import UserError
     from thaw.training.begin import Job
     from thaw.training.session import train
@@ -92,6 +94,11 @@ def start(args: argparse.Namespace) -> None:
     except ValidationError as error:
         lines = [f"--recipe: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise UserError("\n".join(lines)) from error
+    if recipe.version != TRAIN_VERSION:
+        raise UserError(
+            f"--recipe: version: {recipe.version} is not what this thaw trains, {TRAIN_VERSION}: it would be another "
+            "training under that name"
+        )
     further = {"model.sha256": args.digest, "snapshots.safetensors": args.snapshots}
     further |= {"snapshots.sha256": args.snapshots_digest}
     train(

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thaw.commands.options import count
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decoder", help="a DecoderSpec as JSON (default: greedy, or beam search where --lm is given)")
     parser.add_argument("--lm", type=Path, help="KenLM binary, for beam search")
     parser.add_argument("--lexicon", type=Path, help="its lexicon (default: lexicon.txt beside it)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: %(default)s")
 
 

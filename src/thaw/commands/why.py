@@ -28,7 +28,11 @@ SHOWN = 12  # jobs, and changes of one recipe
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `thaw why`."""
-    parser.add_argument("target", help="a run, a decode (with or without its hash), an exhibit (table2), or a file")
+    parser.add_argument(
+        "target",
+        nargs="?",
+        help="a run, a decode (with or without its hash), an exhibit (table2), or a file; it may come last too",
+    )
     parser.add_argument(
         "--config", type=Path, nargs="+", default=[Path("config/config.yaml")], help="config files, later ones win"
     )
@@ -39,14 +43,25 @@ def run(args: argparse.Namespace) -> None:
     from thaw.config.load import load
     from thaw.planning.plan import resolve
 
-    plan = resolve(load(args.config))
-    for number, thing in enumerate(find(plan, args.target)):
+    configs, target = told_apart(args.config, args.target)
+    plan = resolve(load(configs))
+    for number, thing in enumerate(find(plan, target)):
         if number:
             print()
         for line in explain(thing):
             print(line)
-        for line in reasons(dry_run(args.config, thing.outputs[0])):
+        for line in reasons(dry_run(configs, thing.outputs[0])):
             print(line)
+
+
+def told_apart(configs: list[Path], target: str | None) -> tuple[list[Path], str]:
+    """The configs and the target: after `--config`, which takes all that follows, the target is the last of them."""
+    if target is None and len(configs) > 1:
+        *configs, last = configs
+        return configs, str(last)
+    if target is None:
+        raise UserError("name what to look at: a run, a decode, an exhibit (table2), or a file of results")
+    return configs, target
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,12 @@ def _names(target: str, name: str, identity: str) -> bool:
 
 
 def _owner(plan: Plan, path: str) -> Thing:
-    """The thing that a file belongs to; for files that people seldom ask for, only the file itself."""
+    """The thing that a file belongs to; for files that people seldom ask for, only the file itself.
+
+    Raises UserError for a file that lies elsewhere.
+    """
+    from thaw.planning import layout
+
     for run in plan.runs.values():
         if run.id in Path(path).parts:
             return run_thing(run, plan)
@@ -96,6 +116,8 @@ def _owner(plan: Plan, path: str) -> Thing:
         if decode.id in Path(path).parts:
             thing = decode_thing(decode)
             return Thing(thing.name, thing.verb, thing.inputs, (path,), thing.news)
+    if Path(path).parts[:1] != (layout.RESULTS,):
+        raise UserError(f"{path!r} is nothing that thaw makes; its files lie under {layout.RESULTS}/")
     return Thing(path, "Snakemake", (), (path,))
 
 
@@ -231,9 +253,17 @@ def dry_run(configs: Iterable[Path], target: str) -> str:
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--configfile", *map(str, configs)]
     done = subprocess.run([*command, "--", target], capture_output=True, text=True, check=False)
     shown = done.stdout + done.stderr
+    if "MissingRuleException" in shown:
+        raise UserError(f"{target}: no rule of this config makes this file; an older config may have, or an older thaw")
     if done.returncode:
-        raise UserError("snakemake -n failed:\n" + "\n".join(shown.strip().splitlines()[-5:]))
+        raise UserError(f"snakemake -n failed: {last_words(shown)}")
     return shown
+
+
+def last_words(shown: str) -> str:
+    """The last line that says something, of all that Snakemake prints when it fails."""
+    lines = [line.strip() for line in shown.splitlines() if any(letter.isalnum() for letter in line)]
+    return lines[-1] if lines else "it said nothing"
 
 
 def reasons(shown: str) -> list[str]:

@@ -43,7 +43,7 @@ class Config(Strict):
     treatments: dict[Name, TreatmentSpec]
     decoders: dict[Name, DecoderSpec]
     scoring: ScoringSpec = ScoringSpec()
-    studies: dict[Name, AnyStudy]
+    studies: Annotated[dict[Name, AnyStudy], Field(min_length=1)]
     execution: ExecutionSpec = ExecutionSpec()
 
     @model_validator(mode="after")

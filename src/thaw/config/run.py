@@ -8,7 +8,7 @@ from itertools import takewhile
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from thaw.config.models import ModelSpec, QuartzNetSpec, Strict
-from thaw.config.numbers import Int
+from thaw.config.numbers import Count, Int
 from thaw.config.schema import AugmentationSpec, FrozenSpec, RecipeSpec
 from thaw.config.starts import BEST
 from thaw.config.tasks import CtcSpec, TaskSpec
@@ -66,7 +66,7 @@ class RunRecipe(Strict):
     snapshot: str = BEST  # which of its weights
     loads: tuple[LoadRecipe, ...] = ()  # layers from further runs
     reset: tuple[str, ...] = ()
-    draw: int = 0  # which of the seed's draws a reset takes: not one that the start's own run began from
+    draw: Count = 0  # which of the seed's draws a reset takes: not one that the start's own run began from
     freeze: tuple[str, ...] = ()
     frozen: FrozenSpec = FrozenSpec()
     optimizer_state: str = "fresh"

@@ -75,10 +75,10 @@ class CorpusSpec(Strict):
 class PartSpec(Strict):
     """A share of a training split. Shares of one seed are nested: the smaller ones lie in the larger ones."""
 
-    share: Annotated[float, Field(gt=0, lt=1)]  # of the utterances
+    share: Annotated[Float, Field(gt=0, lt=1)]  # of the utterances
     by: Literal["utterance", "speaker"] = "utterance"  # speaker: whole speakers, as many as fit into the share
     rest: bool = False  # what that share leaves
-    seed: int = 1
+    seed: Int = 1
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ class TreatmentSpec(Strict):
 class LanguageModelSpec(Strict):
     """A KenLM n-gram model of the training text (dev and test sentences excluded)."""
 
-    order: Annotated[Int, Field(ge=1, le=6)] = 3
+    order: Annotated[Int, Field(ge=2, le=6)] = 3  # KenLM packs no unigram model
     prune: Annotated[tuple[Count, ...], Field(max_length=6)] = ()
     extra_text: str = ""  # a file of more sentences, one a line
     discount_fallback: bool = True  # tiny corpora need it
@@ -258,11 +258,9 @@ DecoderSpec = Annotated[GreedySpec | BeamSpec, Field(discriminator="kind")]
 
 
 class ScoringSpec(Strict):
-    """Intervals and tests: bootstrap over speakers."""
+    """Intervals: how sure they are."""
 
-    bootstrap: Annotated[Int, Field(ge=100, le=1_000_000)] = 1000
     level: Annotated[Float, Field(gt=0.5, lt=1)] = 0.95
-    seed: Int = 1
 
 
 # --- studies --------------------------------------------------------------------------------------

@@ -158,8 +158,8 @@ class OwnSource(Strict):
     splits: dict[Split, str] = {}  # instead of `path`: which file is which split
     speakers: dict[Literal["dev", "test"], tuple[str, ...]] = {}  # who is in splits that are made
     held_out: HeldOut = HeldOut()  # how many speakers are, where `speakers` does not say
-    folds: Annotated[int, Field(ge=0, le=100)] = 0  # 2 or more: as many corpora, so that each speaker is tested once
-    fold: Annotated[int, Field(ge=0, le=100)] = 0  # which of them this is, from 1; the plan says it (planning/folds.py)
+    folds: Annotated[Int, Field(ge=0, le=100)] = 0  # 2 or more: as many corpora, so that each speaker is tested once
+    fold: Annotated[Int, Field(ge=0, le=100)] = 0  # which of them this is, from 1; the plan says it (planning/folds.py)
     shards: Size = 4
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.audio.listing import Clip, read_listing
-from thaw.audio.wav import SAMPLE_RATE, Pcm, check_shard, clip_digest, read_pcm
+from thaw.audio.wav import SAMPLE_RATE, Pcm, check_shard, clip_digest, is_shard, not_ours, read_pcm
 from thaw.canonical import canonical_json
 from thaw.config.models import ModelSpec
 from thaw.config.schema import SPLITS, TextSpec
@@ -59,6 +59,8 @@ class Utterance:
         """
         pcm = read_pcm(self.wav, self.offset_samples, self.samples)
         if clip_digest(pcm) != self.digest:
+            if not is_shard(self.wav):
+                raise UserError(not_ours(self.wav))
             raise UserError(
                 f"{self.wav}: damaged: the samples of {self.id!r} (from {self.offset_samples}) are not those that the "
                 "manifest was made from; delete this file and run the `audio` rule of its corpus again"
@@ -72,8 +74,12 @@ PLACE = ("audio_filepath", "offset", "offset_samples")  # where a clip lies; all
 def manifest_sha256(path: Path) -> str:
     """SHA-256 of what a manifest says, hexadecimal: the same however its audio is cut into shards, wherever it lies."""
     total = hashlib.sha256()
-    for row in read_jsonl(path):
-        total.update(canonical_json({key: value for key, value in row.items() if key not in PLACE}).encode() + b"\n")
+    try:
+        for row in read_jsonl(path):
+            said = {key: value for key, value in row.items() if key not in PLACE}
+            total.update(canonical_json(said).encode() + b"\n")
+    except (AttributeError, ValueError) as error:  # no object; NaN, or half of a surrogate pair
+        raise UserError(f"{path}: a row is not one of thaw's manifests ({error}); run the `manifest` rule") from error
     return total.hexdigest()
 
 
@@ -86,19 +92,33 @@ def _utterance(row: Row, path: Path) -> Utterance:
     try:
         if row["sampling_rate"] != SAMPLE_RATE:
             raise UserError(f"{path}: {row['id']!r} has {row['sampling_rate']} Hz; thaw's manifests have {SAMPLE_RATE}")
+        words = {key: _text(row, key) for key in ("id", "lang", "speaker", "text", "text_raw", "digest")}
         return Utterance(
-            id=row["id"],
-            wav=Path(os.path.normpath(path.parent / row["audio_filepath"])),
-            offset_samples=row["offset_samples"],
-            samples=row["samples"],
-            lang=row["lang"],
-            speaker=row["speaker"],
-            text=row["text"],
-            text_raw=row["text_raw"],
-            digest=row["digest"],
+            wav=Path(os.path.normpath(path.parent / _text(row, "audio_filepath"))),
+            offset_samples=_count(row, "offset_samples", 0),
+            samples=_count(row, "samples", 1),
+            **words,
         )
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: a row is not one of thaw's manifests ({error}); run the `manifest` rule") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: {row.get('id')!r} is no row of thaw's manifests ({error}); run the `manifest` rule again"
+        ) from error
+
+
+def _text(row: Row, key: str) -> str:
+    """A text of a row, which UTF-8 can hold and no C library cuts short; TypeError or ValueError for anything else."""
+    value = row[key]
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError(f"{key} is not a text")
+    value.encode()
+    return value
+
+
+def _count(row: Row, key: str, least: int) -> int:
+    value = row[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise TypeError(f"{key} is not a whole number from {least} on")
+    return value
 
 
 # --- making -----------------------------------------------------------------------------------------------------------
@@ -177,12 +197,22 @@ def _read_shards(shards: Sequence[Shard]) -> dict[str, _Place]:
     for shard in shards:
         end = 0
         for row in read_jsonl(shard.index):
-            if row["id"] in places:
-                raise UserError(f"{shard.index}: {row['id']!r} is in {places[row['id']].wav} too; give each shard once")
-            places[row["id"]] = _Place(shard.wav, row["offset"], row["samples"], row["digest"])
-            end = max(end, row["offset"] + row["samples"])
+            name, place = _indexed(row, shard)
+            if name in places:
+                raise UserError(f"{shard.index}: {name!r} is in {places[name].wav} too; give each shard once")
+            places[name] = place
+            end = max(end, place.offset + place.samples)
         check_shard(shard.wav, end)
     return places
+
+
+def _indexed(row: Row, shard: Shard) -> tuple[str, _Place]:
+    try:
+        place = _Place(shard.wav, _count(row, "offset", 0), _count(row, "samples", 1), _text(row, "digest"))
+        return _text(row, "id"), place
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"{shard.index}: a row is not of an index of audio ({error}); run the `audio` rule again"
+        raise UserError(message) from error
 
 
 def _check_origin(utterances: Path, listing: list[Clip], audio: dict[str, _Place], rejects: list[Reject]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -36,13 +37,16 @@ def rows(source: ManifestSource) -> Iterator[Listed | Reject]:
 def _read_manifest(path: Path, split: Split | None) -> Iterator[Listed | Reject]:
     for number, row in enumerate(read_jsonl(path), start=1):
         at = f"{path.name}:{number}"
-        if not isinstance(row, dict):
-            raise UserError(f"{path}: row {number} is no JSON object; give a NeMo manifest")
         if row.get("offset"):
             raise UserError(
                 f"{path}: row {number} is a part of a longer recording (offset {row['offset']}), which is not "
                 "supported; cut the audio into one file per utterance"
             )
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # JSON may hold it, no text can
+            yield Reject(at, split or "train", "fetch", "malformed row", "half of a surrogate pair")
+            continue
         yield _row(row, path, split, at)
 
 

@@ -6,7 +6,8 @@ The score of a word sequence W, all logarithms natural:
 
 alpha and beta mean what they mean in mozilla/DeepSpeech v0.7.4 native_client/ctcdecode, with these differences:
 DeepSpeech does not score the sentence end, and prunes by other rules; flashlight looks ahead to the likeliest word
-below a node of the lexicon, and joins prefixes that the language model cannot tell apart.
+below a node of the lexicon. Alignments of one text are summed. Prefixes of other words stay apart, even where the
+language model cannot tell them apart any more: flashlight's KenLM states are histories, not contexts.
 
 Shapes: T frames, V classes (blank last).
 """

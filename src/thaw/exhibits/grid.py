@@ -15,7 +15,7 @@ MINUS = "−"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Printed:
     """One cell: its text, whether it is the best of its column, its footnote letters, and the runs behind it."""
 
     text: str
@@ -40,7 +40,7 @@ class Block:
     title: str
     stub: str  # heading of the labels
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]  # the label first
+    rows: tuple[tuple[Printed, ...], ...]  # the label first
     notes: tuple[str, ...] = ()
 
 
@@ -64,34 +64,39 @@ class Grid:
 
 def markdown(grid: Grid) -> str:
     """The grid as GitHub-flavoured Markdown."""
-    parts = [f"# {_md(grid.title)}", f"**{_md(grid.note)}**", *map(_md_block, grid.blocks)]
+    parts = [f"# {markdown_text(grid.title)}", f"**{markdown_text(grid.note)}**", *map(_md_block, grid.blocks)]
     for blocks in (grid.apart, grid.more):
         parts += ["---", *map(_md_block, blocks)] if blocks else []
     return "\n\n".join(parts) + "\n"
 
 
-def _md(text: str) -> str:
-    for character in "\\|*_`<>[]":
-        text = text.replace(character, "\\" + character)
-    return text.replace("\n", " ")
+def one_line(text: str) -> str:
+    """Text without line breaks, which would end a row, a heading or a comment."""
+    return " ".join(text.split())
 
 
-def _md_cell(cell: Cell) -> str:
-    text = f"**{_md(cell.text)}**" if cell.bold else _md(cell.text)
+def markdown_text(text: str) -> str:
+    """`text` as Markdown prints it literally."""
+    # Besides what is markup everywhere: $ (formulas), ~ (struck out) and & (entities) where GitHub shows it.
+    return "".join(f"\\{character}" if character in "\\|*_`<>[]$~&" else character for character in one_line(text))
+
+
+def _md_cell(cell: Printed) -> str:
+    text = f"**{markdown_text(cell.text)}**" if cell.bold else markdown_text(cell.text)
     return text + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
 
 
 def _md_block(block: Block) -> str:
     titles = [f"{column.group}: {column.title}" if column.group else column.title for column in block.columns]
     lines = [
-        f"## {_md(block.title)}",
+        f"## {markdown_text(block.title)}",
         "",
-        "| " + " | ".join(_md(title) for title in (block.stub, *titles)) + " |",
+        "| " + " | ".join(markdown_text(title) for title in (block.stub, *titles)) + " |",
         "| " + " | ".join(["---"] + ["---" if column.text else "---:" for column in block.columns]) + " |",
         *("| " + " | ".join(map(_md_cell, row)) + " |" for row in block.rows),
     ]
     for note in block.notes:
-        lines += ["", _md(note)]
+        lines += ["", markdown_text(note)]
     return "\n".join(lines)
 
 
@@ -117,23 +122,24 @@ _TEX = {
     "±": r"$\pm$",
     "×": r"$\times$",
     "·": r"$\cdot$",
+    "†": r"\textdagger{}",
     "→": r"$\rightarrow$",
 }
 
 
 def tex_escape(text: str) -> str:
     """`text` as LaTeX prints it literally."""
-    return "".join(_TEX.get(character, character) for character in text)
+    return "".join(_TEX.get(character, character) for character in one_line(text))
 
 
 def latex(grid: Grid) -> str:
     r"""The grid as LaTeX tables; the document needs `\usepackage{booktabs,graphicx}` and UTF-8."""
     blocks = (*grid.blocks, *grid.apart, *grid.more)
-    head = [f"% {grid.title}", f"% {grid.note}", r"% needs \usepackage{booktabs,graphicx}", ""]
+    head = [f"% {one_line(grid.title)}", f"% {one_line(grid.note)}", r"% needs \usepackage{booktabs,graphicx}", ""]
     return "\n".join(head) + "\n".join(_tex_block(grid, block, n) for n, block in enumerate(blocks, start=1))
 
 
-def _tex_cell(cell: Cell) -> str:
+def _tex_cell(cell: Printed) -> str:
     text = tex_escape(cell.text)
     text = rf"\textbf{{{text}}}" if cell.bold else text
     return text + (rf"\textsuperscript{{{tex_escape(cell.mark)}}}" if cell.mark else "")
@@ -186,7 +192,7 @@ def as_json(grid: Grid) -> str:
     return json.dumps(asdict(grid), sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-def written(grid: Grid, csv: str) -> dict[str, bytes]:
+def written(grid: Grid, csv: bytes) -> dict[str, bytes]:
     """All written forms by suffix, with the tidy `csv` of the same numbers."""
-    forms = {"csv": csv, "md": markdown(grid), "tex": latex(grid), "json": as_json(grid)}
-    return {suffix: text.encode() for suffix, text in forms.items()}
+    forms = {"md": markdown(grid), "tex": latex(grid), "json": as_json(grid)}
+    return {"csv": csv} | {suffix: text.encode() for suffix, text in forms.items()}

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from thaw.errors import UserError
-from thaw.exhibits.measures import Level
 from thaw.exhibits.spec import ExhibitSpec
 from thaw.files import read_json
+from thaw.scoring.measures import MEASURES
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a study says of its paper's table of rates. `remarks` are footnotes by treatment."""
+
+    file: str  # in config/published
+    title: str
+    note: str
+    decoder: str  # the kind of decoder they were made with; they stand beside results of that kind alone
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    split: Literal["test", "dev"] = "test"  # dev: they stand beside our greedy rates on dev, which training measures
 
 
 @dataclass(frozen=True)
@@ -21,8 +35,7 @@ class PublishedRate:
     label: str
     target: str
     target_label: str
-    word: float
-    char: float | None = None
+    rates: Mapping[str, float]  # by the key of the measure
     best_epoch: int = 0  # 0: not published
     curve: str = ""  # key of its losses in the file of curves
     printed: str = ""  # the WER in per cent as the source prints it; "> 42" is a bound, and no rate of its own
@@ -32,16 +45,11 @@ class PublishedRate:
         """Whether the WER is only known to lie above or below the one given."""
         return self.printed[:1] in ("<", ">")
 
-    def rate(self, level: Level) -> float | None:
-        """Its WER or CER; None where that was not published."""
-        return self.word if level == "word" else self.char
-
-    def text(self, level: Level) -> str:
-        """The same in per cent as tables print it; empty where it was not published."""
-        rate = self.rate(level)
-        if rate is None:
+    def text(self, measure: str) -> str:
+        """A rate in per cent as tables print it; empty where it was not published."""
+        if measure not in self.rates:
             return ""
-        return self.printed if self.printed and level == "word" else f"{100 * rate:.1f}"
+        return self.printed if self.printed and measure == "word" else f"{100 * self.rates[measure]:.1f}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,13 @@ class PublishedCurve:
     dev: tuple[float, ...]
 
 
+def published_file(spec: ExhibitSpec, name: str) -> Path:
+    """Where the spec says that a published file lies."""
+    if name not in spec.published:
+        raise UserError(f"exhibit {spec.name}: its spec names no path for the published file {name}")
+    return Path(spec.published[name])
+
+
 def read_table(spec: ExhibitSpec, name: str) -> list[dict[str, str]]:
     """The rows of a published csv; UserError where the spec brings no such file, or it cannot be read."""
     path = published_file(spec, name)
@@ -62,27 +77,22 @@ def read_table(spec: ExhibitSpec, name: str) -> list[dict[str, str]]:
         raise UserError(f"{path}: no such file (published numbers; they come with thaw)") from error
 
 
-def published_file(spec: ExhibitSpec, name: str) -> Path:
-    """Where the spec says that a published file lies."""
-    if name not in spec.published:
-        raise UserError(f"exhibit {spec.name}: its spec names no path for the published file {name}")
-    return Path(spec.published[name])
-
-
 def read_rates(spec: ExhibitSpec, name: str) -> list[PublishedRate]:
-    """Published error rates: columns treatment, label, target, target_label, wer; where known cer, best_epoch, curve,
-    printed."""
-    rates = []
+    """Published rates: columns treatment, label, target, target_label, wer; where known cer (or any other measure),
+    best_epoch, curve, printed."""
+    found = []
     for line, row in enumerate(read_table(spec, name), start=2):
         try:
             texts = (row["treatment"], row["label"], row["target"], row["target_label"])
-            char = float(row["cer"]) if row.get("cer") else None
+            columns = {key: measure.name.lower() for key, measure in MEASURES.items()}
+            rates = {key: float(row[column]) for key, column in columns.items() if row.get(column)}
+            if not rates:
+                raise ValueError("no rate")
             epoch = int(row.get("best_epoch") or 0)
-            more = (row.get("curve", ""), row.get("printed", ""))
-            rates.append(PublishedRate(*texts, float(row["wer"]), char, epoch, *more))
+            found.append(PublishedRate(*texts, rates, epoch, row.get("curve", ""), row.get("printed", "")))
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"{spec.published[name]}:{line}: not a row of published rates ({error!r})") from error
-    return rates
+    return found
 
 
 def read_curves(spec: ExhibitSpec, rates: list[PublishedRate], name: str) -> list[PublishedCurve]:

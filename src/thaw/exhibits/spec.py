@@ -21,6 +21,12 @@ Scale = Literal["mini", "paper"]
 Speech = Literal["synthesised", "recorded", "mixed"]  # of the target corpora
 Need = Literal["corpora", "scores", "sources", "metrics", "style", "setup"]  # setup: how runs were trained (SETUP)
 
+# Raise it when drawing changes its meaning (statistics, what is counted, what is marked): every exhibit is drawn anew.
+EXHIBIT_VERSION = 2
+
+TABLE = ("csv", "md", "tex", "json")  # the forms of exhibits, by suffix
+FIGURE = ("png", "pdf", "csv")
+FINDINGS = ("md", "json")
 
 Spec = TypeVar("Spec", bound=Strict)
 
@@ -40,16 +46,24 @@ def parse(kind: type[Spec], text: str, option: str) -> Spec:
 
 
 class DecodeRow(Strict):
-    """One decoding of a run's test split."""
+    """One judgement of a run: a snapshot of it, after operations if any, on a split, by a decoder."""
 
     id: str
     decoder: str  # its name in the config
     label: str  # as tables print it
     kind: str = ""  # "greedy", "beam"
+    split: str = "test"
+    snapshot: str = "best"
+    operation: str = ""  # what was done to the weights before, as tables print it; empty: nothing
     scores: str = ""  # scores.json of `thaw score`
     counts: str = ""  # counts.jsonl of `thaw score`
     hypotheses: str = ""  # JSON Lines of `thaw decode`
     record: str = ""  # JSON of `thaw decode`: settings, tuned weights, cost
+
+    @property
+    def way(self) -> tuple[str, str, str, str]:
+        """How it was judged: only rates that were found in the same way stand in one column."""
+        return self.decoder, self.split, self.snapshot, self.operation
 
 
 class RunRow(Strict):
@@ -61,6 +75,9 @@ class RunRow(Strict):
     target: str  # the corpus it was trained on
     target_label: str
     seed: int
+    fold: int = 0  # of its corpus, from 1; 0: not in folds
+    recipe: str = ""  # runs with the same value differ in random seeds alone
+    study: str = ""  # where runs of several studies are shown together
     model: str = ""  # its name in the config
     source_label: str = ""  # the corpus or checkpoint that transfer starts from in its study, as tables print it
     scratch: bool = True  # not started from the source
@@ -111,6 +128,7 @@ class ExhibitSpec(Strict):
     study: str  # its name in the config
     kind: str  # the module of `thaw.studies` that draws it
     name: str  # a key of that module's EXHIBITS
+    version: int  # EXHIBIT_VERSION
     config: str
     scale: Scale
     speech: Speech
@@ -119,6 +137,7 @@ class ExhibitSpec(Strict):
     baseline: str = ""  # treatments that others are compared to; empty: none
     reference: str = ""
     runs: tuple[RunRow, ...] = ()
+    others: tuple[RunRow, ...] = ()  # not shown; with `runs` they say how much random seeds change
     sources: tuple[RunRow, ...] = ()  # the runs that transfer started from
     corpora: tuple[CorpusRow, ...] = ()
     published: dict[str, str] = {}  # noqa: RUF012  paths by the names in `Exhibit.published`
@@ -159,21 +178,32 @@ class ExhibitSpec(Strict):
                 "reference": self.reference if "scores" in needs else "",
                 "style": self.style if "style" in needs else {},
                 "runs": tuple(_trimmed_run(run, needs) for run in self.runs) if runs else (),
+                "others": self._others() if "scores" in needs else (),
                 "sources": tuple(_trimmed_run(run, needs) for run in self.sources) if "sources" in needs else (),
                 "corpora": self.corpora if "corpora" in needs else (),
             }
         )
 
+    def _others(self) -> tuple[RunRow, ...]:
+        """`others` as far as they were judged on the same targets in the same way as the runs shown."""
+        ways = {(run.target, decode.way) for run in self.runs for decode in run.decodes}
+        found = []
+        for run in self.others:
+            decodes = tuple(decode for decode in run.decodes if (run.target, decode.way) in ways)
+            unnamed = {"decodes": decodes, "record": "", "label": "", "target_label": ""}
+            found += [_trimmed_run(run.model_copy(update=unnamed), {"scores"})] if decodes else []
+        return tuple(found)
+
     def files(self) -> list[str]:
         """Every file that is read to draw this exhibit: the inputs of its rule."""
-        return input_files((*self.runs, *self.sources), self.corpora, self.published.values())
+        return input_files((*self.runs, *self.others, *self.sources), self.corpora, self.published.values())
 
 
 def _trimmed_run(run: RunRow, needs: set[Need]) -> RunRow:
     decodes = tuple(decode.model_copy(update={"hypotheses": "", "record": ""}) for decode in run.decodes)
     return run.model_copy(
         update={
-            "record": "",
+            "record": run.record if "scores" in needs else "",  # whether it was finished stands beside its rates
             "metrics": run.metrics if "metrics" in needs else "",
             "decodes": decodes if "scores" in needs else (),
             **({} if "setup" in needs else SETUP),
@@ -226,4 +256,10 @@ def drawable(exhibits: dict[str, Exhibit], study: ExhibitSpec) -> dict[str, Exhi
     They are not trimmed yet, and bring no paths of published files.
     """
     shown = {name: exhibit.runs(study) for name, exhibit in exhibits.items()}
-    return {name: study.model_copy(update={"name": name, "runs": runs}) for name, runs in shown.items() if runs}
+    specs = {}
+    for name, runs in shown.items():
+        ids = {(run.study, run.id) for run in runs}
+        others = tuple(run for run in study.others or study.runs if (run.study, run.id) not in ids)
+        if runs:
+            specs[name] = study.model_copy(update={"name": name, "runs": runs, "others": others})
+    return specs

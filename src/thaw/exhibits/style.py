@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#000000", "#888888", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
 TARGET_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888")
+DASHED = (0, (4, 2))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 PRINT_DPI = 200
 NOTE_SIZE, NOTE_LINE, NOTE_CHARACTERS = 7.5, 9.0, 17.0  # points; points from line to line; characters to an inch
@@ -44,6 +45,7 @@ RC: dict[Any, Any] = {
     "lines.linewidth": 1.4,
     "pdf.fonttype": 42,  # TrueType, so that text in the PDF stays text
     "svg.hashsalt": "thaw",
+    "text.parse_math": False,  # a label with dollars is a label, no formula
     "figure.dpi": PRINT_DPI,
     "savefig.dpi": PRINT_DPI,
 }
@@ -106,6 +108,12 @@ def figure_bytes(figure: Figure) -> dict[str, bytes]:
         figure.savefig(buffer, format=form, metadata=values)
         contents[form] = buffer.getvalue()
     return contents
+
+
+def legend(on: Axes | Figure, handles: Sequence[Any], labels: Sequence[str] = (), **how: Any) -> None:
+    """A legend of all handles, also of those whose label starts with an underscore, which matplotlib leaves out."""
+    names = [*labels] or [str(handle.get_label()) for handle in handles]
+    on.legend(handles, [f" {name}" if name.startswith("_") else name for name in names], **how)
 
 
 def titled(axis: Axes, title: str, note: str) -> None:

@@ -1,173 +1,221 @@
-"""Tables of a study: its corpora as counted, and error rates of every treatment, with intervals and tests."""
+"""Tables of rates: every treatment with its interval, how it compares to others, and what was published."""
 
 from __future__ import annotations
 
+import statistics
 import string
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from thaw.errors import UserError
-from thaw.exhibits.dev import DevRates, read_dev_rates
-from thaw.exhibits.grid import MINUS, NONE, Block, Cell, Column, Grid, written
-from thaw.exhibits.measures import (
-    LEVELS,
-    Difference,
-    Differences,
-    Level,
-    Result,
-    Results,
-    differences,
-    level_text,
-    load_results,
-    load_seed,
+from thaw.exhibits.curves import Epoch, best_epoch, read_epochs
+from thaw.exhibits.frame import (
+    COLUMNS,
+    Cell,
+    Frame,
+    Row,
+    as_csv,
+    change,
+    frame_rows,
+    grouped,
+    read_frame,
+    read_judged,
+    rounded,
+    run_columns,
 )
-from thaw.exhibits.published import PublishedRate, read_rates
-from thaw.exhibits.spec import CorpusRow, ExhibitSpec
-from thaw.exhibits.tidy import corpora_csv, rates_csv
-from thaw.exhibits.units import count_text, interval_note, paired_over, units_of_results
-from thaw.files import read_json
+from thaw.exhibits.grid import MINUS, NONE, Block, Column, Grid, Printed, written
+from thaw.exhibits.notes import (
+    UNFINISHED,
+    count_text,
+    difference_notes,
+    level_text,
+    rate_notes,
+    rate_text,
+    scores_text,
+    with_unit,
+)
+from thaw.exhibits.published import Published, PublishedRate, read_rates
+from thaw.exhibits.spec import DecodeRow, ExhibitSpec, RunRow
+from thaw.scoring.measures import MEASURES, WORD, Measure
+from thaw.scoring.statistics import SIGNIFICANT
 
-SPLITS = ("train", "dev", "test")
-SIGNIFICANT = 0.05
+Dev = dict[tuple[str, str], list[tuple[RunRow, Epoch]]]  # (target, treatment): the best epoch of each run
 
 
 @dataclass(frozen=True)
 class RatesTable:
-    """What a study says about its table of error rates. `remarks` are footnotes by treatment.
-
-    `split` is the one that the published numbers are of: where it is dev, they stand beside our greedy rates on dev,
-    which training measures, in a block of their own.
-    """
+    """Rates of a study: a block for each way of judging, columns for targets and measures, a row for each treatment."""
 
     title: str
-    published: str  # file in config/published
-    published_title: str
-    published_note: str
-    published_decoder: str  # the kind of decoder they were made with; they stand beside results of that kind alone
-    remarks: Mapping[str, str] = field(default_factory=dict)
-    stub: str = "Frozen layers"  # what the treatments are
+    published: Published | None = None
+    stub: str = "Treatment"  # what the rows are
     models: bool = False  # whether rows name their model
-    split: Literal["test", "dev"] = "test"
 
     def draw(self, spec: ExhibitSpec) -> dict[str, bytes]:
         """The table as csv, md, tex and json."""
-        rates = read_rates(spec, self.published)
-        results = load_results(spec)
-        against = {base: differences(results, spec, base) for base in _bases(spec)}
-        blocks = [self._results(spec, results, rates, decoder) for decoder in spec.decoders]
-        dev = read_dev_rates(spec) if self.split == "dev" else {}
+        frame = read_frame(spec)
+        rates = read_rates(spec, self.published.file) if self.published else []
+        ways = grouped(frame, lambda cell: cell.decode.way).values()
+        dev = _read_dev(spec) if self.published and self.published.split == "dev" else {}
+        blocks = [self._results(spec, cells, rates) for cells in ways]
         blocks += [self._dev(spec, dev, rates)] if dev else []
-        tests = [
-            _differences_block(spec, decoder, base, found, results, self.stub)
-            for decoder in spec.decoders
-            for base, found in against.items()
-        ]
+        bases = [base for base in dict.fromkeys((spec.baseline, spec.reference)) if base in spec.treatments]
+        tests = [self._differences(spec, cells, base) for cells in ways for base in bases
+                 if any(base in cell.tests for cell in cells)]  # fmt: skip
         # Beside our numbers only where they can be compared; in a table of their own otherwise.
-        beside = [decoder for decoder in spec.decoders if self._comparable(spec, decoder)]
-        apart = () if beside or (dev and spec.comparable) else (self._published(rates),)
+        beside = any(self._beside(spec, cells[0].decode) for cells in ways) or bool(dev and spec.comparable)
+        apart = () if beside or not self.published else (self._published(self.published, rates),)
         grid = Grid(f"{spec.study}-{spec.name}", self.title, spec.note, tuple(blocks), apart, tuple(tests))
-        return written(grid, rates_csv(spec, results, dev, against, rates, self.remarks, beside))
+        return written(grid, as_csv(COLUMNS, self._rows(spec, frame, dev, rates, beside)))
 
-    def _comparable(self, spec: ExhibitSpec, decoder: str) -> bool:
-        if self.split == "dev":
-            return False  # these are of the test split
-        kinds = {decode.kind for run in spec.runs for decode in run.decodes if decode.decoder == decoder}
-        return spec.comparable and kinds == {self.published_decoder}
+    def _beside(self, spec: ExhibitSpec, decode: DecodeRow) -> bool:
+        """Whether the published rates stand beside those of a decode."""
+        there = self.published and self.published.split == decode.split and self.published.decoder == decode.kind
+        return bool(there and spec.comparable)
 
-    def _results(self, spec: ExhibitSpec, results: Results, rates: list[PublishedRate], decoder: str) -> Block:
-        marks = self._marks(spec.treatments)
-        columns, cells = self._model_column(spec)
-        for target, target_label in spec.targets.items():
-            for level, name in LEVELS.items():
-                columns.append(Column(f"{name} % [{level_text(spec.scoring.level)}]", target_label))
-                for row, cell in zip(cells, _rate_cells(spec, results, target, decoder, level), strict=True):
-                    row.append(cell)
-            if self._comparable(spec, decoder):
-                _add_published(columns, cells, spec, rates, target, f"{target_label}, published")
-        rows = tuple(
-            (Cell(label, mark=marks.get(treatment, "")), *row)
-            for (treatment, label), row in zip(spec.treatments.items(), cells, strict=True)
-        )
-        published = [f"Published: {self.published_note}"] if self._comparable(spec, decoder) else []
-        notes = (*_rate_notes(spec, results), *_source_notes(spec, decoder), *published, *self._footnotes(marks))
-        title = f"{self.title}: {spec.decoders[decoder]}"
-        return Block(title, self.stub, tuple(columns), rows, notes)
+    def _results(self, spec: ExhibitSpec, cells: Sequence[Cell], rates: list[PublishedRate]) -> Block:
+        decode, marks = cells[0].decode, self._marks(spec.treatments)
+        columns, rows = self._model_column(spec)
+        for target, mine in grouped(cells, lambda cell: cell.run.target).items():
+            for measure, column in grouped(mine, lambda cell: cell.measure).items():
+                columns.append(Column(f"{measure.heading} [{level_text(spec.scoring.level)}]", spec.targets[target]))
+                best = min(cell.rate for cell in column)
+                found = {cell.run.treatment: cell for cell in column}
+                for treatment, row in zip(spec.treatments, rows, strict=True):
+                    row.append(rate_cell(found[treatment], best) if treatment in found else Printed(NONE))
+            if self._beside(spec, decode):
+                _add_published(columns, rows, spec, rates, target, spec.targets[target])
+        labels = spec.treatments.items()
+        printed = tuple((Printed(label, mark=marks.get(treatment, "")), *row)
+                        for (treatment, label), row in zip(labels, rows, strict=True))  # fmt: skip
+        notes = [*rate_notes(spec, cells), *_source_notes(spec, decode)]
+        notes += self._published_note() if self._beside(spec, decode) else []
+        title = f"{self.title}: {way_label(decode)}"
+        return Block(title, self.stub, tuple(columns), printed, (*notes, *self._footnotes(marks)))
 
-    def _model_column(self, spec: ExhibitSpec) -> tuple[list[Column], list[list[Cell]]]:
+    def _model_column(self, spec: ExhibitSpec) -> tuple[list[Column], list[list[Printed]]]:
         """The columns and cells that a block begins with."""
         if not self.models:
             return [], [[] for _ in spec.treatments]
         models = {run.treatment: run.model for run in spec.runs}
-        return [Column("Model", text=True)], [[Cell(models[treatment])] for treatment in spec.treatments]
+        return [Column("Model", text=True)], [[Printed(models[treatment])] for treatment in spec.treatments]
 
-    def _dev(self, spec: ExhibitSpec, dev: DevRates, rates: list[PublishedRate]) -> Block:
+    def _published_note(self) -> list[str]:
+        return [f"Published: {self.published.note}"] if self.published else []
+
+    def _dev(self, spec: ExhibitSpec, dev: Dev, rates: list[PublishedRate]) -> Block:
         """Greedy WER on dev after the best epoch, and beside it, where the two can be compared, the published one."""
-        columns, cells = self._model_column(spec)
-        for target, target_label in spec.targets.items():
-            columns.append(Column("WER % (epoch)", target_label))
-            found = [dev.get((target, treatment)) for treatment in spec.treatments]
-            best = min((rate.mean for rate in found if rate), default=None)
-            for row, rate in zip(cells, found, strict=True):
-                row.append(Cell(rate.text, rate.mean == best, runs=rate.runs) if rate else Cell(NONE))
+        columns, rows = self._model_column(spec)
+        for target, label in spec.targets.items():
+            columns.append(Column(f"{WORD.heading} (epoch)", label))
+            means = {key: _mean(found) for key, found in dev.items() if key[0] == target}
+            for treatment, row in zip(spec.treatments, rows, strict=True):
+                found = dev.get((target, treatment), [])
+                bold = bool(found) and means[target, treatment] == min(means.values())
+                row.append(Printed(_dev_text(found), bold, runs=tuple(run.id for run, _ in found)))
             if spec.comparable:
-                _add_published(columns, cells, spec, rates, target, f"{target_label}, published")
-        labels = spec.treatments.values()
-        rows = tuple((Cell(label), *row) for label, row in zip(labels, cells, strict=True))
+                _add_published(columns, rows, spec, rates, target, label)
+        printed = tuple((Printed(label), *row) for label, row in zip(spec.treatments.values(), rows, strict=True))
         note = (
             "Greedy decoding of the dev set after the epoch with the lowest dev loss, whose weights are decoded above. "
-            "±: standard deviation over seeds. No intervals: training keeps no counts by utterance. "
+            "±: standard deviation over trainings. No intervals: training keeps no counts by utterance. "
             "Bold: lowest of its column."
         )
-        published = (f"Published: {self.published_note}",) if spec.comparable else ()
-        return Block("Word error rate on the dev set: greedy", self.stub, tuple(columns), rows, (note, *published))
+        notes = (note, *(self._published_note() if spec.comparable else []))
+        return Block("Word error rate on the dev set: greedy", self.stub, tuple(columns), printed, notes)
 
-    def _published(self, rates: list[PublishedRate]) -> Block:
+    def _published(self, published: Published, rates: list[PublishedRate]) -> Block:
         labels = {rate.treatment: rate.label for rate in rates}
-        targets = {rate.target: rate.target_label for rate in rates}
         marks = self._marks(labels)
-        levels = _levels(rates)
-        columns = tuple(Column(f"{LEVELS[level]} %", label) for label in targets.values() for level in levels)
+        columns: dict[tuple[str, str], Column] = {}
+        best: dict[tuple[str, str], float] = {}
+        for rate in rates:
+            for key, value in rate.rates.items():
+                columns[rate.target, key] = Column(MEASURES[key].heading, rate.target_label)
+                if not rate.bound:
+                    best[rate.target, key] = min(value, best.get((rate.target, key), value))
         by_cell = {(rate.treatment, rate.target): rate for rate in rates}
-        best = {(t, v): min(_known(rates, t, v), default=None) for t in targets for v in levels}
         rows = []
         for treatment, label in labels.items():
-            row = [Cell(label, mark=marks.get(treatment, ""))]
-            for target in targets:
-                for level in levels:
-                    rate = by_cell.get((treatment, target))
-                    text = rate.text(level) if rate else ""
-                    row.append(Cell(text or NONE, bold=bool(rate and text and rate.rate(level) == best[target, level])))
+            row = [Printed(label, mark=marks.get(treatment, ""))]
+            for target, key in columns:
+                one = by_cell.get((treatment, target))
+                text = one.text(key) if one else ""
+                bold = one is not None and key in one.rates and one.rates[key] == best.get((target, key))
+                row.append(Printed(text or NONE, bold))
             rows.append(tuple(row))
-        notes = (f"{self.published_note} Bold: lowest of its column.", *self._footnotes(marks))
-        return Block(self.published_title, self.stub, columns, tuple(rows), notes)
+        notes = (f"{published.note} Bold: lowest of its column.", *self._footnotes(marks))
+        return Block(published.title, self.stub, tuple(columns.values()), tuple(rows), notes)
 
-    def _marks(self, treatments: Mapping[str, str]) -> dict[str, str]:
+    def _differences(self, spec: ExhibitSpec, cells: Sequence[Cell], base: str) -> Block:
+        label = spec.treatments[base]
+        families = grouped(cells, lambda cell: (cell.run.target, cell.measure))
+        tested = any(test.p is not None for cell in cells for test in cell.tests.values())
+        brackets = f"[{level_text(spec.scoring.level)}]{' (p)' if tested else ''}"
+        columns = tuple(Column(f"{measure.name} {brackets}", spec.targets[target]) for target, measure in families)
+        rows = []
+        for treatment, name in spec.treatments.items():
+            if treatment != base:
+                row = ({cell.run.treatment: cell for cell in column}.get(treatment) for column in families.values())
+                rows.append((Printed(name), *(difference_cell(cell, base) for cell in row)))
+        title = f"Difference to “{label}”: {way_label(cells[0].decode)}"
+        return Block(title, self.stub, columns, tuple(rows), tuple(difference_notes(cells, base, label)))
+
+    # --- footnotes ---
+
+    def _marks(self, treatments: Iterable[str]) -> dict[str, str]:
         """A footnote letter for each treatment with a remark; equal remarks share a letter."""
-        texts = list(dict.fromkeys(self.remarks[t] for t in treatments if t in self.remarks))
-        return {t: string.ascii_lowercase[texts.index(self.remarks[t])] for t in treatments if t in self.remarks}
+        remarks = self.published.remarks if self.published else {}
+        texts = list(dict.fromkeys(remarks[t] for t in treatments if t in remarks))
+        return {t: string.ascii_lowercase[texts.index(remarks[t])] for t in treatments if t in remarks}
 
     def _footnotes(self, marks: Mapping[str, str]) -> list[str]:
-        notes = {letter: self.remarks[treatment] for treatment, letter in marks.items()}
+        notes = {letter: self.published.remarks[treatment] for treatment, letter in marks.items() if self.published}
         return [f"{letter}: {text}" for letter, text in sorted(notes.items())]
 
+    # --- csv ---
 
-# --- parts of the table of rates ------------------------------------------------------------------
+    def _rows(
+        self, spec: ExhibitSpec, frame: Frame, dev: Dev, rates: list[PublishedRate], beside: bool
+    ) -> Iterable[Row]:
+        """The frame, then rates on dev, then published ones where they stand beside none of ours."""
+        remarks = self.published.remarks if self.published else {}
+        known = {(rate.target, rate.treatment): rate for rate in rates}
+        for cell in frame:
+            rate = known.get((cell.run.target, cell.run.treatment))
+            more: Row = {"remark": remarks.get(cell.run.treatment, "")}
+            if rate and cell.measure.key in rate.rates and self._beside(spec, cell.decode):
+                more["published"] = rounded(cell.measure.shown(rate.rates[cell.measure.key]))
+            yield from (row | more for row in frame_rows(spec, [cell]))
+        for place, found in dev.items():
+            rate = known.get(place) if spec.comparable else None
+            for run, best in found:
+                row = run_columns(spec, run) | {"row": "dev", "decoder_label": "greedy, in training", "seed": run.seed}
+                row |= {"split": "dev", "measure": WORD.heading, "value": rounded(WORD.shown(best.values["dev_wer"]))}
+                yield row | (_published_columns(rate, WORD) if rate else {}) | {"run": run.id}
+        if not beside:
+            for rate in rates:
+                run = RunRow(id="", seed=0, treatment=rate.treatment, label=rate.label, target=rate.target,
+                             target_label=rate.target_label)  # fmt: skip
+                where = {"row": "published", "scale": "paper", "scale_note": "published numbers, paper scale"}
+                for key in rate.rates:
+                    row = run_columns(spec, run) | where | _published_columns(rate, MEASURES[key])
+                    row |= {"remark": remarks[rate.treatment]} if rate.treatment in remarks else {}
+                    yield row | {"measure": MEASURES[key].heading}
 
 
-def percent(fraction: float) -> str:
-    """0.6234 -> "62.3"."""
-    return f"{100 * fraction:.1f}"
+# --- cells ----------------------------------------------------------------------------------------
 
 
-def rate_text(scores: Mapping[str, Any], level: Level) -> str:
-    """The rate and interval of one decode: "62.3 % [59.8, 64.9]"."""
-    found = scores[level]
-    text = f"{percent(found['rate'])} %"
-    if found["low"] is not None:
-        text += f" [{percent(found['low'])}, {percent(found['high'])}]"
-    return text
+def way_label(decode: DecodeRow) -> str:
+    """How a block's rates were judged, as its title says it: what is usual is left out."""
+    more = [decode.operation, decode.split if decode.split != "test" else "",
+            f"weights: {decode.snapshot}" if decode.snapshot != "best" else ""]  # fmt: skip
+    return ", ".join([decode.label, *filter(None, more)])
+
+
+def rate_cell(cell: Cell, best: float | None) -> Printed:
+    """A rate with its interval and its spread over seeds; bold where it equals `best`, marked where it was stopped."""
+    return Printed(rate_text(cell), cell.rate == best, UNFINISHED if cell.unfinished else "", cell.runs)
 
 
 def p_text(p: float) -> str:
@@ -175,182 +223,71 @@ def p_text(p: float) -> str:
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
-def _bases(spec: ExhibitSpec) -> list[str]:
-    bases = dict.fromkeys(base for base in (spec.baseline, spec.reference) if base)
-    return [base for base in bases if base in spec.treatments]
+def difference_cell(cell: Cell | None, base: str) -> Printed:
+    """A difference with its interval and its p value, where there is one; bold where that is significant."""
+    test = cell.tests.get(base) if cell else None
+    if cell is None or test is None:
+        return Printed(NONE)
+    found = test.comparison
+    numbers = [found.difference, *(bound for bound in (found.low, found.high) if bound is not None)]
+    start = cell.rate - found.difference
+    first, *bounds = (f"{change(cell, number, start):+.1f}".replace("-", MINUS) for number in numbers)
+    text = f"{first} [{', '.join(bounds)}]" if bounds else first
+    text += "" if test.p is None else f" ({p_text(test.p)})"
+    return Printed(text, bold=test.p is not None and test.p < SIGNIFICANT, runs=cell.runs)
 
 
-def _rate_cells(spec: ExhibitSpec, results: Results, target: str, decoder: str, level: Level) -> list[Cell]:
-    """One column: a cell per treatment, the lowest rate bold."""
-    column = [results.get((target, decoder, treatment)) for treatment in spec.treatments]
-    best = min((result.rate(level) for result in column if result), default=None)
-    return [rate_cell(result, level, best) if result else Cell(NONE) for result in column]
-
-
-def rate_cell(result: Result, level: Level, best: float | None) -> Cell:
-    """A rate in per cent with its spread over seeds and its interval; bold where it equals `best`."""
-    scores = result.pooled[level]
-    text = percent(result.rate(level))
-    spread = result.spread(level)
-    if spread is not None:
-        text += f" ±{percent(spread)}"
-    if scores["low"] is not None:
-        text += f" [{percent(scores['low'])}, {percent(scores['high'])}]"
-    return Cell(text, bold=result.rate(level) == best, runs=result.runs)
-
-
-def _add_published(
-    columns: list[Column],
-    cells: list[list[Cell]],
-    spec: ExhibitSpec,
-    rates: list[PublishedRate],
-    target: str,
-    group: str,
-) -> None:
+def _add_published(columns: list[Column], rows: list[list[Printed]], spec: ExhibitSpec, rates: list[PublishedRate],
+                   target: str, label: str) -> None:  # fmt: skip
     """The columns of published numbers beside a target that the paper has, too."""
     by_treatment = {rate.treatment: rate for rate in rates if rate.target == target}
-    if not by_treatment:
-        return
-    for level in _levels(rates):
-        columns.append(Column(f"{LEVELS[level]} %", group))
-        for treatment, row in zip(spec.treatments, cells, strict=True):
+    for key in dict.fromkeys(key for rate in by_treatment.values() for key in rate.rates):
+        columns.append(Column(MEASURES[key].heading, f"{label}, published"))
+        for treatment, row in zip(spec.treatments, rows, strict=True):
             rate = by_treatment.get(treatment)
-            row.append(Cell((rate.text(level) if rate else "") or NONE))
+            row.append(Printed((rate.text(key) if rate else "") or NONE))
 
 
-def _levels(rates: list[PublishedRate]) -> list[Level]:
-    """The measures that were published."""
-    return [level for level in LEVELS if any(rate.rate(level) is not None for rate in rates)]
+def _published_columns(rate: PublishedRate, measure: Measure) -> Row:
+    row: Row = {"published": rounded(measure.shown(rate.rates[measure.key]))}
+    return row | ({"remark": f"published as {rate.text(measure.key)}"} if rate.bound else {})
 
 
-def _known(rates: list[PublishedRate], target: str, level: Level) -> list[float]:
-    """The published rates on one target, bounds left out."""
-    found = [rate.rate(level) for rate in rates if rate.target == target and not rate.bound]
-    return [rate for rate in found if rate is not None]
-
-
-def _rate_notes(spec: ExhibitSpec, results: Results) -> list[str]:
-    units = units_of_results(results.values(), spec.targets)
-    notes = [f"{interval_note(spec.scoring, units)} Bold: lowest of its column."]
-    seeds = {len(result.seeds) for result in results.values()}
-    if seeds != {1}:
-        notes.append(f"Mean ± standard deviation over {'–'.join(map(str, sorted(seeds)))} random seeds.")
-    return notes
-
-
-def _source_notes(spec: ExhibitSpec, decoder: str) -> list[str]:
+def _source_notes(spec: ExhibitSpec, way: DecodeRow) -> list[str]:
     """How well the model that transfer started from does on its own language."""
     notes = []
     for run in spec.sources:
         for decode in run.decodes:
-            if decode.decoder == decoder:
-                scores = load_seed(run, decode).scores
-                rates = ", ".join(f"{name} {rate_text(scores, level)}" for level, name in LEVELS.items())
-                notes.append(f"Source model on its own test set ({run.target_label}): {rates}; {count_text(scores)}.")
+            if decode.way == way.way:
+                one = read_judged(run, decode)
+                rates = ", ".join(
+                    f"{measure.name} {with_unit(scores_text(one.scores, measure), measure)}" for measure in one.measures
+                )
+                name = f"Source model on its own test set ({run.target_label})"
+                notes.append(f"{name}: {rates}; {count_text(one.scores)}.")
     return notes
 
 
-def _differences_block(
-    spec: ExhibitSpec, decoder: str, base: str, found: Differences, results: Results, stub: str
-) -> Block:
-    label = spec.treatments[base]
-    over = paired_over(units_of_results(results.values(), spec.targets))
-    columns = tuple(Column(f"{name} (p)", target) for target in spec.targets.values() for name in LEVELS.values())
-    rows = []
-    for treatment, name in spec.treatments.items():
-        if treatment != base:
-            cells = [
-                _difference_cell(
-                    found.get((target, decoder, treatment, level)), results.get((target, decoder, treatment))
-                )
-                for target in spec.targets
-                for level in LEVELS
-            ]
-            rows.append((Cell(name), *cells))
-    note = (
-        f"Points of WER and CER above ({MINUS}: below) “{label}”, same test utterances. p: two-sided paired "
-        f"permutation test {over}, Holm-corrected within each column; bold: p < {SIGNIFICANT}."
-    )
-    title = f"Difference to “{label}”: {spec.decoders[decoder]}"
-    return Block(title, stub, columns, tuple(rows), (note,))
+# --- dev ------------------------------------------------------------------------------------------
 
 
-def _difference_cell(difference: Difference | None, result: Result | None) -> Cell:
-    if difference is None or result is None:
-        return Cell(NONE)
-    points = f"{100 * difference.comparison.difference:+.1f}".replace("-", MINUS)
-    return Cell(f"{points} ({p_text(difference.p_holm)})", bold=difference.p_holm < SIGNIFICANT, runs=result.runs)
+def _read_dev(spec: ExhibitSpec) -> Dev:
+    """The dev WER of every run's best epoch; runs whose WER is not a number (no word in dev) are left out."""
+    found = [(run, best_epoch(read_epochs(run, "dev_wer"))) for run in spec.runs]
+    kept = (one for one in found if one[1].values["dev_wer"] == one[1].values["dev_wer"])
+    return grouped(kept, lambda one: (one[0].target, one[0].treatment))
 
 
-# --- corpora --------------------------------------------------------------------------------------
+def _mean(found: Sequence[tuple[RunRow, Epoch]]) -> float:
+    return statistics.fmean(best.values["dev_wer"] for _, best in found)
 
 
-@dataclass(frozen=True)
-class CorporaTable:
-    """The corpora of a study as counted after every filter, beside what their lists hold."""
-
-    title: str
-    apart: tuple[Block, ...] = ()  # published counts
-
-    def draw(self, spec: ExhibitSpec) -> dict[str, bytes]:
-        """The table as csv, md, tex and json."""
-        counts = [(corpus, read_counts(corpus)) for corpus in spec.corpora]
-        columns = (
-            Column("Split", text=True),
-            Column("Listed"),
-            Column("Kept"),
-            Column("Hours"),
-            Column("Speakers"),
-            Column("Characters"),
-            Column("Words"),
-            Column("Alphabet"),
-            Column("Rejected, by reason", text=True),
-        )
-        rows = tuple(
-            row for corpus, splits in counts for row in (_corpus_row(corpus, name, splits[name]) for name in splits)
-        )
-        notes = (
-            "Listed: utterances in the corpus's own lists. Kept: those left after conversion, normalisation and the "
-            "filters. Alphabet: output characters, space included, blank not.",
-        )
-        block = Block(self.title, "Corpus", columns, rows, notes)
-        grid = Grid(f"{spec.study}-{spec.name}", self.title, spec.note, (block,), self.apart)
-        return written(grid, corpora_csv(spec, counts))
-
-
-Counts = dict[str, dict[str, object]]
-
-
-def read_counts(corpus: CorpusRow) -> Counts:
-    """A manifest's counts by split, splits in order; UserError where the file is of another shape."""
-    found = read_json(Path(corpus.counts))
-    try:
-        counts = {split: found[split] for split in SPLITS}
-        for split in counts.values():
-            for key in ("utterances", "hours", "speakers", "characters", "words", "listed", "rejected"):
-                split[key]
-        return counts
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{corpus.counts}: not the counts that `thaw manifest` writes ({error!r})") from error
-
-
-def reasons_text(rejected: Mapping[str, int]) -> str:
-    """{"too long": 3} -> "3 too long"."""
-    return "; ".join(f"{count:,} {reason}" for reason, count in sorted(rejected.items()) if count)
-
-
-def _corpus_row(corpus: CorpusRow, split: str, counts: Mapping[str, object]) -> tuple[Cell, ...]:
-    rejected = counts["rejected"]
-    assert isinstance(rejected, dict)
-    numbers = [f"{counts[key]:,}" for key in ("speakers", "characters", "words")]
-    texts = (
-        corpus.label,
-        split,
-        f"{counts['listed']:,}",
-        f"{counts['utterances']:,}",
-        f"{counts['hours']:.2f}",
-        *numbers,
-        str(len(corpus.alphabet)) if corpus.alphabet else NONE,
-        reasons_text(rejected) or "none",
-    )
-    return tuple(Cell(text) for text in texts)
+def _dev_text(found: Sequence[tuple[RunRow, Epoch]]) -> str:
+    """The rate in per cent, its spread over seeds, the epoch or epochs."""
+    if not found:
+        return NONE
+    rates = [best.values["dev_wer"] for _, best in found]
+    spread = f" ±{100 * statistics.stdev(rates):.1f}" if len(rates) > 1 else ""
+    epochs = sorted(best.epoch for _, best in found)
+    where = f"{epochs[0]}" + (f"–{epochs[-1]}" if epochs[0] < epochs[-1] else "")
+    return f"{100 * _mean(found):.1f}{spread} ({where})"

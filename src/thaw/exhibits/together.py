@@ -1,36 +1,50 @@
-"""What the studies of a config say together: error rates by share of frozen layers, model and pair of languages.
+"""What the studies of a config say together: rates by share of frozen layers, model and pair of languages.
 
-This is no study of its own: its runs are those of the others, and `thaw.planning.showing` brings them. Like every
-module here it is imported while the workflow is parsed, so what draws is imported when an exhibit is drawn.
+This is no study of its own: its runs are those of the others, and `thaw.planning.showing` brings them. It is imported
+while the workflow is parsed, so what draws is imported when an exhibit is drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from thaw.exhibits.spec import Exhibit, ExhibitSpec, RunRow
+from thaw.exhibits.spec import FIGURE, TABLE, Exhibit, ExhibitSpec, RunRow
 from thaw.studies import TOGETHER, study_module
-
-Pair = tuple[str, str, str]  # model, source, target
-
-
-def pair(run: RunRow) -> Pair:
-    """The model and the two languages of a run."""
-    return run.model, run.source_label, run.target
 
 
 def together(studies: Sequence[ExhibitSpec]) -> ExhibitSpec:
     """All studies as one spec: of each study the runs that show what freezing does, none twice.
 
     These are its transferred runs with a new output layer and at least one frozen layer, and of those with none the
-    reference (or else the first); with them the runs from scratch of the same model.
+    reference (or else the first); with them the runs from scratch of the same model. Where one name stands for two
+    recipes on the same languages, the study is named, too.
     """
-    rows = {(run.id, run.source_label): run for study in studies for run in _of_study(study)}
-    first = studies[0]
-    return first.model_copy(
-        update={"study": TOGETHER, "kind": TOGETHER, "style": {}, "baseline": "", "reference": "",
-                "runs": tuple(rows.values()), "sources": (), "corpora": ()}
+    own = [_named(study) for study in studies]
+    rows: dict[tuple[str, str], RunRow] = {}
+    for run in (run for study in own for run in _of_study(study)):
+        rows.setdefault((run.id, run.source_label), run)
+    recipes: dict[tuple[str, ...], set[str]] = {}
+    for run in rows.values():
+        recipes.setdefault(_name(run), set()).add(run.recipe)
+    told = (
+        run.model_copy(update={"treatment": f"{run.treatment}-{run.study}", "label": f"{run.label} ({run.study})"})
+        if len(recipes[_name(run)]) > 1 else run
+        for run in rows.values()
     )  # fmt: skip
+    every = tuple(run for study in own for run in study.runs)
+    return studies[0].model_copy(
+        update={"study": TOGETHER, "kind": TOGETHER, "style": {}, "baseline": "", "reference": "", "runs": tuple(told),
+                "others": every, "sources": (), "corpora": ()}
+    )  # fmt: skip
+
+
+def _named(study: ExhibitSpec) -> ExhibitSpec:
+    runs = tuple(run.model_copy(update={"study": study.study}) for run in study.runs)
+    return study.model_copy(update={"runs": runs})
+
+
+def _name(run: RunRow) -> tuple[str, ...]:
+    return run.model, run.source_label, run.target, run.treatment
 
 
 def _of_study(study: ExhibitSpec) -> list[RunRow]:
@@ -46,10 +60,10 @@ def _of_study(study: ExhibitSpec) -> list[RunRow]:
 
 
 def _comparable_runs(spec: ExhibitSpec) -> tuple[RunRow, ...]:
-    """All runs, where something is frozen, and there are at least two pairs to compare."""
-    moved = [run for run in spec.runs if not run.scratch]
-    enough = any(run.frozen for run in moved) and len({pair(run) for run in moved}) > 1
-    return spec.runs if enough else ()
+    """The runs of every pair with a transferred one, where something is frozen, and there are two pairs to compare."""
+    pairs = {_name(run)[:3] for run in spec.runs if not run.scratch}
+    enough = any(run.frozen for run in spec.runs) and len(pairs) > 1
+    return tuple(run for run in spec.runs if _name(run)[:3] in pairs) if enough else ()
 
 
 def _table(spec: ExhibitSpec) -> dict[str, bytes]:
@@ -66,12 +80,12 @@ def _figure(spec: ExhibitSpec) -> dict[str, bytes]:
 
 EXHIBITS: dict[str, Exhibit] = {
     "figure-depth": Exhibit(
-        "Word error rate by share of frozen layers, model and languages", ("png", "pdf", "csv"), ("scores", "setup"),
-        _figure, runs=_comparable_runs,
+        "Word error rate by share of frozen layers, model and languages", FIGURE, ("scores", "setup"), _figure,
+        runs=_comparable_runs,
     ),
     "table-depth": Exhibit(
-        "Word error rates by frozen layers, model and languages", ("csv", "md", "tex", "json"), ("scores", "setup"),
-        _table, runs=_comparable_runs,
+        "Word error rates by frozen layers, model and languages", TABLE, ("scores", "setup"), _table,
+        runs=_comparable_runs,
     ),
 }  # fmt: skip
 

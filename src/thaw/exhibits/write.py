@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thaw.errors import UserError
-from thaw.exhibits.spec import ExhibitSpec
+from thaw.exhibits.spec import EXHIBIT_VERSION, ExhibitSpec
 from thaw.exhibits.together import exhibits
 from thaw.files import write_bytes
 
@@ -14,8 +14,11 @@ from thaw.files import write_bytes
 def write_exhibit(spec: ExhibitSpec, files: Sequence[Path]) -> None:
     """Write each of `files` in the form its suffix names.
 
-    Raises UserError for an unknown exhibit, a form it does not have, and an input that is missing or of another shape.
+    Raises UserError for an unknown exhibit, a form it does not have, a spec of another version, and an input that is
+    missing or of another shape.
     """
+    if spec.version != EXHIBIT_VERSION:
+        raise UserError(f"this thaw draws exhibits of version {EXHIBIT_VERSION}, not {spec.version}")
     found = exhibits(spec.kind)
     if spec.name not in found:
         raise UserError(f"a {spec.kind} study has no exhibit {spec.name!r}; it has: {', '.join(found)}")

@@ -22,7 +22,7 @@ from thaw.config.sources import Name, Split
 from thaw.config.starts import BEST, SCRATCH, SOURCE, Origin, Snapshot, origin
 from thaw.planning import contents
 from thaw.planning.folds import folds_of, whole_name
-from thaw.planning.plan import Checkpoint, Corpus, Data, Manifest, Part, Probe, Run, Study, decodes
+from thaw.planning.plan import Checkpoint, Corpus, Data, Manifest, Part, Probe, Run, Study, decodes, with_origins
 
 if TYPE_CHECKING:
     from thaw.config.config import Config
@@ -127,7 +127,7 @@ class Grid:
                 LoadRecipe(start=donor.hash, snapshot=place.snapshot, layers=loaded) for loaded, place, donor in donors
             ),
             reset=reset,
-            draw=unused_draw(seed, reset, model, alphabet, [start, *(donor for _, _, donor in donors)]),
+            draw=unused_draw(seed, reset, [start, *(donor for _, _, donor in donors)]),
             freeze=freeze,
             frozen=how.frozen,
             optimizer_state=how.optimizer_state,
@@ -194,23 +194,21 @@ def recipe_of(how: TreatmentSpec, target: str, spec: GridSpec, config: Config) -
     return {**config.recipes[spec.recipe].model_dump(), **spec.target_recipes.get(whole, {}), **how.recipe}
 
 
-def unused_draw(
-    seed: int, reset: Iterable[str], model: ModelSpec, alphabet: str, origins: Iterable[Run | Checkpoint | None]
-) -> int:
-    """Which draw of first weights reset layers take: the lowest that none of the runs before this one took.
+def unused_draw(seed: int, reset: Iterable[str], origins: Iterable[Run | Checkpoint | None]) -> int:
+    """Which draw of first weights reset layers take: the lowest that none of the runs before this one took for them.
 
     First weights are a function of seed, layer and draw. Without this, a layer that is reset in a run with its donor's
-    seed would get the donor's own first weights back, where it has the same shape there.
+    seed would get the donor's own first weights back, and where it has another size, weights drawn from the same
+    numbers: the rows of a new output layer had a cosine of 0.80 with the donor's trained rows of the same classes.
     """
-    reset = set(reset)
+    wanted = set(reset)
     taken: set[int] = set()
-    for before in origins:
-        while isinstance(before, Run):
-            theirs = before.recipe
-            drawn = reset & (set(theirs.reset) if before.start else set(model.layer_names))
-            if theirs.alphabet != alphabet and len(theirs.alphabet) != len(alphabet):
-                drawn -= {model.layer_names[-1]}
-            if theirs.seed == seed and theirs.model == model and drawn:
-                taken.add(theirs.draw)
-            before = before.start
+    for before in (one for place in origins if place for one in with_origins(place)):
+        if isinstance(before, Run) and before.recipe.seed == seed and wanted & drawn_layers(before.recipe):
+            taken.add(before.recipe.draw)
     return next(draw for draw in range(len(taken) + 1) if draw not in taken)
+
+
+def drawn_layers(recipe: RunRecipe) -> set[str]:
+    """The layers whose first weights were drawn in a run."""
+    return set(recipe.reset if recipe.start != SCRATCH else layer_names(recipe.model, recipe.heads))

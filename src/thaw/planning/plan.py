@@ -415,7 +415,7 @@ def _add_start(plan: Plan, one: Run | Checkpoint) -> None:
         plan.sources[manifest.corpus.source_id] = manifest.corpus
 
 
-def with_origins(run: Run) -> Iterator[Run | Checkpoint]:
+def with_origins(run: Run | Checkpoint) -> Iterator[Run | Checkpoint]:
     """A run, and before it all runs and checkpoints that its weights come from, however far back; each once."""
     seen: dict[str, Run | Checkpoint] = {}
 

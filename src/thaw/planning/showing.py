@@ -6,15 +6,26 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from thaw.canonical import canonical_json, digest
 from thaw.config.models import semantic
 from thaw.config.schema import SyntheticSource
 from thaw.corpora.credits import credit
-from thaw.exhibits.spec import CorpusRow, DecodeRow, Exhibit, ExhibitSpec, RunRow, Speech, drawable
+from thaw.exhibits.spec import (
+    EXHIBIT_VERSION,
+    CorpusRow,
+    DecodeRow,
+    Exhibit,
+    ExhibitSpec,
+    RunRow,
+    Speech,
+    drawable,
+)
 from thaw.exhibits.together import exhibits as exhibits_of
 from thaw.exhibits.together import together
 from thaw.planning import layout
+from thaw.planning.folds import fold_of, whole_name
 from thaw.planning.plan import Decode, Manifest, Plan, Run, Study
 from thaw.report.page import ReportExhibit, ReportSpec
 from thaw.studies import study_module
@@ -47,11 +58,8 @@ class Showing:
 def exhibits(plan: Plan) -> dict[tuple[str, str], Showing]:
     """Every exhibit by (study, exhibit): those of each study, then those of all studies together."""
     studies = [study_spec(plan, study) for study in plan.studies]
-    synthetic = {
-        run.manifest.corpus.name: isinstance(run.manifest.corpus.spec.source, SyntheticSource)
-        for study in plan.studies
-        for run in study.runs
-    }
+    corpora = [run.manifest.corpus for study in plan.studies for run in study.runs]
+    synthetic = {whole_name(one.name, one.spec): isinstance(one.spec.source, SyntheticSource) for one in corpora}
     shown = {}
     for whole in (*studies, together(studies)):
         found = exhibits_of(whole.kind)
@@ -73,6 +81,7 @@ def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
         study=study.name,
         kind=study.kind,
         name="",
+        version=EXHIBIT_VERSION,
         config=plan.config.name,
         scale=plan.config.scale,
         speech="mixed",  # each exhibit says it of the targets that it shows
@@ -116,9 +125,11 @@ def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]], source: str = "")
         id=run.id,
         treatment=run.treatment,
         label=run.label,
-        target=corpus.name,
+        target=whole_name(corpus.name, corpus.spec),
         target_label=corpus.spec.label,
         seed=run.seed,
+        fold=fold_of(corpus.spec),
+        recipe=digest(unseeded(run)),
         model=run.model,
         source_label=source,
         scratch=run.start is None,
@@ -134,11 +145,30 @@ def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]], source: str = "")
     )
 
 
+def unseeded(run: Run) -> dict[str, Any]:
+    """All that decides a run's outcome but for random seeds, its own and those of the runs its weights come from.
+
+    The folds of a corpus count as that corpus: its results are those of all of them together.
+    """
+    recipe = {**json.loads(run.recipe_json), "seed": 0}
+    recipe.pop("draw", None)  # which draw is free follows from the seeds
+    folded = [(one.manifest.corpus.name, one.manifest.corpus.spec) for one in run.data]
+    recipe["corpora"] = [
+        whole_name(name, spec) if fold_of(spec) else hash_
+        for (name, spec), hash_ in zip(folded, recipe["corpora"], strict=True)
+    ]
+    origins = {one.hash: digest(unseeded(one)) for one in run.origins if isinstance(one, Run)}
+    recipe["start"] = origins.get(run.recipe.start, run.recipe.start)
+    for load in recipe.get("loads", ()):
+        load["start"] = origins.get(load["start"], load["start"])
+    return recipe
+
+
 def alike(run: Run) -> str:
-    """A hash of all that decides a run's outcome, but for its learning rate and its random seed."""
-    recipe = json.loads(run.recipe_json)
+    """A hash of the same, but for the learning rate, too."""
+    recipe = unseeded(run)
     how = {key: value for key, value in recipe["recipe"].items() if not key.endswith("learning_rate")}
-    return digest({**recipe, "recipe": how, "seed": 0})
+    return digest(recipe | {"recipe": how})
 
 
 def decode_row(decode: Decode) -> DecodeRow:
@@ -147,6 +177,8 @@ def decode_row(decode: Decode) -> DecodeRow:
         decoder=decode.decoder,
         kind=decode.spec.kind,
         label=decode.spec.label,
+        split=decode.split,
+        snapshot=decode.snapshot,
         scores=layout.score(decode, "scores.json"),
         counts=layout.score(decode, "counts.jsonl"),
         hypotheses=layout.decode(decode, "hypotheses.jsonl"),
@@ -159,7 +191,7 @@ def corpus_row(manifest: Manifest, model: str = "") -> CorpusRow:
     spec = manifest.corpus.spec
     return CorpusRow(
         name=manifest.corpus.name,
-        label=spec.label,
+        label=f"{spec.label}, fold {fold_of(spec)}" if fold_of(spec) else spec.label,
         model=model,
         counts=layout.manifest(manifest, "counts.json"),
         alphabet=manifest.text.alphabet,
@@ -182,10 +214,12 @@ def report_spec(plan: Plan) -> ReportSpec:
     corpora = [run.manifest.corpus for run, _ in targets.values()]
     filtered = Counter(manifest.corpus.name for manifest in plan.manifests.values())
     return ReportSpec(
+        version=EXHIBIT_VERSION,
         config=plan.config.name,
         scale=plan.config.scale,
         speech=speech(isinstance(corpus.spec.source, SyntheticSource) for corpus in corpora),
         credits={study.name: study_module(study.kind).CREDIT for study in plan.studies},
+        members={study.name: tuple(run.id for run in (*study.sources, *study.runs)) for study in plan.studies},
         exhibits=rows,
         runs=tuple(run_row(run, decodes, source) for run, source in targets.values()),
         sources=tuple(run_row(run, decodes) for run in sources.values()),

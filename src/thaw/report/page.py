@@ -19,13 +19,15 @@ from typing import Any
 from thaw import __version__
 from thaw.config.models import Strict
 from thaw.errors import UserError
-from thaw.exhibits.figures import read_losses
-from thaw.exhibits.measures import LEVELS, load_seed
-from thaw.exhibits.samples import Sample, samples
-from thaw.exhibits.spec import CorpusRow, DecodeRow, RunRow, Scale, Speech, input_files, scale_note
-from thaw.exhibits.tables import rate_text, read_counts, reasons_text
-from thaw.exhibits.units import count_text
+from thaw.exhibits.corpora import read_counts, reasons_text
+from thaw.exhibits.curves import best_epoch, read_epochs
+from thaw.exhibits.frame import Judged, is_finished, read_judged
+from thaw.exhibits.notes import UNFINISHED, count_text, scores_text
+from thaw.exhibits.spec import EXHIBIT_VERSION, CorpusRow, DecodeRow, RunRow, Scale, Speech, input_files, scale_note
 from thaw.files import read_bytes, read_json, write_text
+from thaw.report.computed import computed
+from thaw.report.samples import Sample, samples
+from thaw.scoring.measures import Measure
 from thaw.studies import TOGETHER
 
 
@@ -41,10 +43,12 @@ class ReportExhibit(Strict):
 class ReportSpec(Strict):
     """What `thaw report` is given."""
 
+    version: int  # EXHIBIT_VERSION
     config: str
     scale: Scale
     speech: Speech
     credits: dict[str, str] = {}  # noqa: RUF012  (pydantic copies it) by study: what it repeats
+    members: dict[str, tuple[str, ...]] = {}  # noqa: RUF012  by study: the ids of its runs
     exhibits: tuple[ReportExhibit, ...] = ()
     runs: tuple[RunRow, ...] = ()
     sources: tuple[RunRow, ...] = ()
@@ -66,22 +70,32 @@ class ReportSpec(Strict):
 
 @dataclass(frozen=True)
 class ExhibitView:
-    """A table (`grid`, as `thaw.exhibits.grid.Grid` in JSON) or a figure (`image`, a data URI)."""
+    """A table (`grid`, as `thaw.exhibits.grid.Grid` in JSON), findings, or a figure (`image`, a data URI)."""
 
     row: ReportExhibit
     anchor: str
     grid: dict[str, Any] | None
+    findings: dict[str, Any] | None
     image: str
 
 
 @dataclass(frozen=True)
+class StudyView:
+    """One study's part of the page. `computed` says in sentences what its runs were computed on."""
+
+    heading: str
+    credit: str
+    computed: list[str]
+    exhibits: list[ExhibitView]
+
+
+@dataclass(frozen=True)
 class DecodeView:
-    """One decode: rates as text, settings as JSON text, sample transcriptions."""
+    """One decode: rates and edits as text, settings as JSON text, sample transcriptions."""
 
     row: DecodeRow
-    rates: dict[str, str]
+    rates: tuple[tuple[str, str, str], ...]  # measure, rate with its interval, what was counted
     intervals: str  # what they are over
-    edits: dict[str, dict[str, Any]]
     settings: str
     seconds: float | None
     samples: tuple[Sample, ...]
@@ -98,6 +112,7 @@ class RunView:
     cost: dict[str, Any]
     best: tuple[int, float]
     epochs: int
+    mark: str  # behind the best epoch, where it is the last
     curve: Curve
     decodes: tuple[DecodeView, ...]
 
@@ -123,6 +138,8 @@ WIDTH, HEIGHT = 320.0, 90.0
 
 def write_report(spec: ReportSpec, out: Path) -> None:
     """Write the page. Raises UserError where an input is missing or of another shape."""
+    if spec.version != EXHIBIT_VERSION:
+        raise UserError(f"this thaw writes reports of version {EXHIBIT_VERSION}, not {spec.version}")
     for file in spec.files():
         if not Path(file).is_file():
             raise UserError(f"{file}: no such file (the report is drawn from it)")
@@ -145,13 +162,13 @@ def render(spec: ReportSpec) -> str:
     runs = [_run_view(row) for row in (*spec.sources, *spec.runs)]
     return environment.get_template("report.html.j2").render(
         spec=spec,
-        studies=[(_heading(study), spec.credits.get(study, ""), shown) for study, shown in _by_study(exhibits).items()],
+        studies=[_study_view(spec, study, shown, runs) for study, shown in _by_study(exhibits).items()],
         runs=runs,
         anchors={run.row.id: f"run-{run.row.id}" for run in runs},
         corpora=[_corpus_view(row) for row in spec.corpora],
         environments=_environments(runs),
         version=__version__,
-        levels=LEVELS,
+        unfinished=UNFINISHED,
         box=(WIDTH, HEIGHT),
     )
 
@@ -194,21 +211,25 @@ def _by_study(exhibits: Iterable[ExhibitView]) -> dict[str, list[ExhibitView]]:
     return found
 
 
-def _heading(study: str) -> str:
-    return "All studies together" if study == TOGETHER else f"Study: {study}"
+def _study_view(spec: ReportSpec, study: str, shown: list[ExhibitView], runs: Sequence[RunView]) -> StudyView:
+    heading = "All studies together" if study == TOGETHER else f"Study: {study}"
+    records = [run.record for run in runs if run.row.id in spec.members.get(study, ())]
+    return StudyView(heading, spec.credits.get(study, ""), computed(records), shown)
 
 
 def _exhibit_view(row: ReportExhibit) -> ExhibitView:
-    grid = next((read_json(Path(file)) for file in row.files if file.endswith(".json")), None)
+    data = next((read_json(Path(file)) for file in row.files if file.endswith(".json")), None)
+    findings = data is not None and "finding" in data
     picture = next((read_bytes(Path(file)) for file in row.files if file.endswith(".png")), b"")
     image = "data:image/png;base64," + base64.b64encode(picture).decode() if picture else ""
-    return ExhibitView(row, f"{row.study}-{row.name}", grid, image)
+    return ExhibitView(row, f"{row.study}-{row.name}", None if findings else data, data if findings else None, image)
 
 
 def _run_view(row: RunRow) -> RunView:
     record = read_json(Path(row.record))
-    train, dev = read_losses(row)
-    best = dev.index(min(dev))
+    epochs = read_epochs(row, "train_loss")
+    train, dev = ([epoch.values[key] for epoch in epochs] for key in ("train_loss", "dev_loss"))
+    best = epochs.index(best_epoch(epochs))
     try:
         checks, cost = dict(record["checks"]), dict(record["cost"])
         recipe = json.dumps(record["recipe"], indent=2, sort_keys=True, ensure_ascii=False)
@@ -222,7 +243,8 @@ def _run_view(row: RunRow) -> RunView:
         cost,
         (best + 1, dev[best]),
         len(dev),
-        curve_of(train, dev),
+        "" if is_finished(row) else UNFINISHED,
+        curve_of(train, dev, best),
         tuple(_decode_view(row, decode) for decode in row.decodes),
     )
 
@@ -266,21 +288,28 @@ def _by_layer(tensors: Sequence[str]) -> str:
 
 
 def _decode_view(run: RunRow, row: DecodeRow) -> DecodeView:
-    seed = load_seed(run, row)
+    judged = read_judged(run, row)
     record = read_json(Path(row.record))
     settings = {key: value for key, value in record.items() if key != "cost"}
     return DecodeView(
         row,
-        {name: rate_text(seed.scores, level) for level, name in LEVELS.items()},
-        count_text(seed.scores),
-        {name: seed.scores[level] for level, name in LEVELS.items()},
+        tuple((one.heading, scores_text(judged.scores, one), _counted(judged, one)) for one in judged.measures),
+        count_text(judged.scores),
         json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False),
         record.get("cost", {}).get("seconds"),
-        samples(seed),
+        samples(judged),
     )
 
 
-def curve_of(train: Sequence[float], dev: Sequence[float]) -> Curve:
+def _counted(judged: Judged, measure: Measure) -> str:
+    """ "3 sub, 0 del, 1 ins of 20 words": the edits of a measure, where they are told apart, over its total."""
+    found = judged.scores[measure.key]
+    edits = [f"{found[kind]:,} {kind}" for kind in ("sub", "del", "ins") if kind in found]
+    total = found["ref"] if edits else found["total"]
+    return f"{', '.join(edits) or pretty(found['errors'])} of {total:,} {measure.unit}s"
+
+
+def curve_of(train: Sequence[float], dev: Sequence[float], best: int) -> Curve:
     """Losses scaled to the box; values that are not finite are left out."""
     finite = [value for value in (*train, *dev) if math.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
@@ -294,7 +323,6 @@ def curve_of(train: Sequence[float], dev: Sequence[float]) -> Curve:
         places = [place(epoch, value) for epoch, value in enumerate(values) if math.isfinite(value)]
         return " ".join(f"{x},{y}" for x, y in places)
 
-    best = dev.index(min(dev))
     mark = place(best, dev[best]) if math.isfinite(dev[best]) else None
     return Curve(line(dev), line(train), mark, low, high)
 

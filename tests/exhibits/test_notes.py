@@ -10,9 +10,8 @@ import pytest
 
 from tests.exhibits.fakes import Fakes, counts_of
 from tests.exhibits.test_tables import draw, grid_of, rows_of
-from thaw.config.schema import ScoringSpec
+from thaw.exhibits.notes import Pairs, count_text, interval_note, over_text
 from thaw.exhibits.spec import ExhibitSpec
-from thaw.exhibits.units import Pairs, bars_over, count_text, interval_note, paired_over
 
 SPEAKERS = ("speaker", "")
 ONE = ("utterance", "one speaker")
@@ -21,42 +20,30 @@ CAVEAT = " Intervals over utterances are for other sentences of the same speaker
 
 
 @pytest.mark.parametrize(
-    ("units", "interval", "test", "bars"),
+    ("units", "over"),
     [
-        ({"A": SPEAKERS, "B": SPEAKERS}, "over test speakers", "over speakers", ""),
-        ({"A": ONE}, "over test utterances (one speaker)", "over utterances (one speaker)", " over utterances"),
-        (
-            {"A": ONE, "B": ONE},
-            "over test utterances (one speaker each)",
-            "over utterances (one speaker each)",
-            " over utterances",
-        ),
-        (
-            {"A": ONE, "B": SPEAKERS, "C": ONE},
-            "over test speakers (B), over test utterances (A, C: one speaker each)",
-            "over speakers (B), over utterances (A, C: one speaker each)",
-            " over utterances (A, C)",
-        ),
-        (
-            {"A": ONE, "B": UNEQUAL},
-            f"over test utterances (A: one speaker; B: {UNEQUAL[1]})",
-            f"over utterances (A: one speaker; B: {UNEQUAL[1]})",
-            " over utterances",
-        ),
+        ({"A": SPEAKERS, "B": SPEAKERS}, "over speakers"),
+        ({"A": ONE}, "over utterances (one speaker)"),
+        ({"A": ONE, "B": ONE}, "over utterances (one speaker)"),
+        ({"A": ONE, "B": SPEAKERS, "C": ONE}, "over utterances (A, C: one speaker), over speakers (B)"),
+        ({"A": ONE, "B": UNEQUAL}, f"over utterances (A: one speaker), over utterances (B: {UNEQUAL[1]})"),
+        ({"A": ("none", "one utterance")}, ""),
     ],
 )
-def test_words_follow_what_was_resampled(units: Pairs, interval: str, test: str, bars: str) -> None:
-    caveat = CAVEAT if "utterances" in interval else ""
-    assert interval_note(ScoringSpec(), units) == f"[95 %]: bootstrap interval {interval}, 1000 resamples.{caveat}"
-    assert paired_over(units) == test
-    assert bars_over(units) == bars
+def test_words_follow_what_was_resampled(units: Pairs, over: str) -> None:
+    assert over_text(units) == over
+    if over:
+        caveat = CAVEAT if "utterances" in over else ""
+        interval = over.replace("over ", "over test ")
+        assert interval_note(0.95, units) == f"[95 %]: interval {interval}.{caveat}"
 
 
 def test_where_there_is_no_interval() -> None:
     none = ("none", "one utterance")
-    assert interval_note(ScoringSpec(), {"A": none}) == "No intervals: A: one utterance."
-    assert interval_note(ScoringSpec(), {"A": none, "B": SPEAKERS}).endswith(" Without one: A: one utterance.")
-    assert paired_over({"A": none}) == "over utterances"
+    assert interval_note(0.95, {"A": none}) == "No intervals. None for A (one utterance)."
+    assert interval_note(0.9, {"A": none, "B": SPEAKERS}) == (
+        "[90 %]: interval over test speakers (B). None for A (one utterance)."
+    )
 
 
 def test_one_score_says_how_many() -> None:
@@ -86,17 +73,16 @@ def test_a_table_says_it_of_each_target(mixed: ExhibitSpec) -> None:
     grid = grid_of(drawn)
     over = "over test speakers (German), over test utterances (Russian: one speaker)"
     assert any(over in note for note in grid["blocks"][0]["notes"])
-    source = "(English): WER 60.0 % [60.0, 60.0], CER 12.0 % [12.0, 12.0]; over 8 utterances (one speaker)."
-    assert any(note.endswith(source) for note in grid["blocks"][0]["notes"])
-    tests = "permutation test over speakers (German), over utterances (Russian: one speaker), Holm-corrected"
-    assert all(tests in block["notes"][0] for block in grid["more"])
+    source = [note for note in grid["blocks"][0]["notes"] if note.startswith("Source model")]
+    assert "(English): WER 60.0 [" in source[0]
+    assert source[0].endswith("] %; over 8 utterances (one speaker).")
     for form in ("md", "tex"):
         assert over in drawn[form].decode()
-        assert tests in drawn[form].decode()
-    found = {row["target"]: row["interval_over"] for row in rows_of(drawn) if row["block"] == "result"}
+    found = {row["target"]: row["interval_over"] for row in rows_of(drawn) if row["row"] == "treatment"}
     assert found == {"german": "speakers", "russian": "utterances"}
 
 
 def test_the_csv_of_a_figure_says_it(mixed: ExhibitSpec) -> None:
     rows = rows_of(draw(mixed.model_copy(update={"name": "figure-wer"})))
-    assert [row["interval_over"] for row in rows] == ["speakers", "speakers", "utterances", "utterances"]
+    found = [row["interval_over"] for row in rows if row["row"] == "treatment"]
+    assert found == ["speakers", "speakers", "utterances", "utterances"]

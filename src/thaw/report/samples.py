@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.errors import UserError
-from thaw.exhibits.measures import Seed
+from thaw.exhibits.frame import Judged
 from thaw.files import read_jsonl
+from thaw.scoring.measures import WORD
 
 PLACES = ("best", "median", "worst")
 EACH = 2
@@ -24,13 +25,13 @@ class Sample:
     hypothesis: str
 
 
-def samples(seed: Seed, each: int = EACH) -> tuple[Sample, ...]:
+def samples(judged: Judged, each: int = EACH) -> tuple[Sample, ...]:
     """Up to `each` utterances from the two ends and the middle, none twice; longer ones first among equals."""
-    texts = {row["id"]: row for row in read_jsonl(Path(seed.decode.hypotheses))}
-    if {row.id for row in seed.counts} - texts.keys():
-        message = f"{seed.decode.counts} and {seed.decode.hypotheses} are not of the same utterances; score again"
+    texts = {row["id"]: row for row in read_jsonl(Path(judged.decode.hypotheses))}
+    if {row.id for row in judged.counts} - texts.keys():
+        message = f"{judged.decode.counts} and {judged.decode.hypotheses} are not of the same utterances; score again"
         raise UserError(message)
-    counts = [(row.id, row.counts["word"]) for row in seed.counts]
+    counts = [(row.id, row.counts[WORD.key]) for row in judged.counts]
     order = sorted((word.errors / max(word.total, 1), -word.total, key) for key, word in counts)
     each = min(each, len(order) // 3) or 1
     middle = max(0, len(order) // 2 - each // 2)
