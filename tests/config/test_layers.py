@@ -31,3 +31,14 @@ def test_what_is_meant(references: list[str], layers: tuple[str, ...], meant: tu
 def test_what_means_nothing(reference: str) -> None:
     with pytest.raises(KeyError, match=reference):
         named_layers(["layer_1", reference], DEEPSPEECH)
+
+
+def test_output_means_all_heads_and_they_count_as_one_place() -> None:
+    layers = ("one", "two", "out_aa", "out_bb")
+    heads = ("out_aa", "out_bb")
+    assert named_layers(["output"], layers, heads) == heads
+    assert named_layers(["last-2"], layers, heads) == ("two", *heads)
+    assert named_layers(["first-2"], layers, heads) == ("one", "two")
+    assert named_layers(["out_bb"], layers, heads) == ("out_bb",)
+    with pytest.raises(KeyError):
+        named_layers(["last-4"], layers, heads)

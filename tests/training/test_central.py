@@ -24,13 +24,14 @@ from thaw.models.layered import Noise
 from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
 from thaw.tasks.ctc import ctc_loss
-from thaw.training.central import Central, Progress
+from thaw.training.central import Central
 from thaw.training.data import read_examples
 from thaw.training.distributed import World
 from thaw.training.forward import Answer
 from thaw.training.judging import Dev
 from thaw.training.learner import Diverged, Moment
 from thaw.training.optim import NovoGrad
+from thaw.training.progress import Progress
 from thaw.training.torch_optim import optimizer_for
 
 MakeLearner = Callable[..., Central]

@@ -70,6 +70,15 @@ def test_a_snapshot_that_a_file_has_not_is_named(bench: Bench) -> None:
         load_model(short.outputs("out")["model"], "first")
 
 
+def test_an_epoch_that_an_early_stop_left_out_is_said(bench: Bench) -> None:
+    short = bench.with_recipe(epochs=9, early_stop_epochs=1, early_stop_delta=1000.0, snapshots=["epoch-9"])
+    code, err = short.run("out", *kept(short, "out"))
+    assert code == 0
+    assert "warning: ended after epoch 2: there is no epoch-9" in err
+    with pytest.raises(UserError, match=r"snapshots.safetensors: no snapshot epoch-9"):
+        weights(short, "out", "epoch-9")
+
+
 def test_snapshots_that_nobody_keeps_cannot_be_asked_for(bench: Bench) -> None:
     code, err = bench.run("out", *kept(bench, "out"))
     assert code == EXIT_USER_ERROR

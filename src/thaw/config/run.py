@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from itertools import takewhile
+
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from thaw.config.models import ModelSpec, Strict
+from thaw.config.models import ModelSpec, QuartzNetSpec, Strict
 from thaw.config.numbers import Count, Int
-from thaw.config.schema import FrozenSpec, RecipeSpec
+from thaw.config.schema import AugmentationSpec, FrozenSpec, RecipeSpec
 from thaw.config.starts import BEST
 from thaw.config.tasks import CtcSpec, TaskSpec
 
 TRAIN_VERSION = 2  # raise it when the meaning of training changes: every run then gets a new identity
+PADDED_VERSION = 3  # of the runs whose numbers changed alone, see `train_version`
+
+
+def train_version(
+    model: ModelSpec, layers: Sequence[str], recipe: RecipeSpec, freeze: Collection[str], frozen: FrozenSpec
+) -> int:
+    """The version of a run on a model with these `layers`, heads last.
+
+    Until version 3, outputs of frozen first layers that were kept in memory were padded less than the whole model pads
+    them, which the norms behind see. That changed the numbers of a QuartzNet with norms that move behind such layers.
+    """
+    kept = list(takewhile(lambda layer: layer in freeze, layers))
+    behind = [layer for layer in layers[len(kept) :] if layer in model.layer_names[:-1] and layer not in freeze]
+    constant = frozen.norm == "eval" and not (recipe.dropout and frozen.dropout == "on")
+    constant = constant and recipe.augmentation == AugmentationSpec()
+    return PADDED_VERSION if isinstance(model, QuartzNetSpec) and kept and behind and constant else TRAIN_VERSION
 
 
 class LoadRecipe(Strict):

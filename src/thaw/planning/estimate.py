@@ -15,6 +15,7 @@ from typing import Literal
 from thaw.config.models import ModelSpec, Strict
 from thaw.config.schema import BeamSpec
 from thaw.config.sources import Split, SyntheticSource
+from thaw.config.starts import BEST
 from thaw.planning.plan import Corpus, Decode, Manifest, Plan, Run
 
 # --- rates ------------------------------------------------------------------------------------------------------------
@@ -347,20 +348,26 @@ def train_hours(run: Run, found: Amount | None, calibration: Calibration | None)
 
 def run_bytes(run: Run) -> float:
     """Bytes that a finished run leaves: weights, and the optimiser's moments of what was trained."""
-    layers = layer_parameters(run.recipe.model, len(run.recipe.alphabet) + 1)
-    trained = sum(count for name, count in layers.items() if name not in run.recipe.freeze)
-    return COPIES * (WEIGHT * sum(layers.values()) + MOMENTS[run.recipe.recipe.optimizer] * trained)
+    from thaw.tasks import tasks_for  # it imports torch
+    from thaw.units import units_of
+
+    recipe = run.recipe
+    classes = {lang: task.classes for lang, task in tasks_for(recipe.task, units_of(recipe)).items()}
+    layers = layer_parameters(recipe.model, tuple(classes.items()))
+    trained = sum(count for name, count in layers.items() if name not in recipe.freeze)
+    files = len({*recipe.recipe.snapshots, BEST})
+    return COPIES * (WEIGHT * files * sum(layers.values()) + MOMENTS[recipe.recipe.optimizer] * trained)
 
 
 @cache
-def layer_parameters(spec: ModelSpec, classes: int) -> Mapping[str, int]:
-    """Parameters of each layer; the model is built without memory for them."""
+def layer_parameters(spec: ModelSpec, classes: int | tuple[tuple[str, int], ...]) -> Mapping[str, int]:
+    """Parameters of each layer, with V of the head or of each language's; built without memory for them."""
     import torch
 
     from thaw.models import build
 
     with torch.device("meta"):
-        model = build(spec, classes)
+        model = build(spec, classes if isinstance(classes, int) else dict(classes))
     return {name: sum(p.numel() for p in model.layer(name).parameters()) for name in model.layers}
 
 

@@ -16,7 +16,7 @@ from thaw.config.layers import named_layers
 from thaw.config.models import ModelSpec, head_names, layer_names
 from thaw.config.numbers import Int
 from thaw.config.probes import ProbeSpec
-from thaw.config.run import TRAIN_VERSION, LoadRecipe, RunRecipe
+from thaw.config.run import TRAIN_VERSION, LoadRecipe, RunRecipe, train_version
 from thaw.config.schema import RecipeSpec, SourceSpec, StudySpec, TreatmentSpec
 from thaw.config.sources import Name, Split
 from thaw.config.starts import BEST, SCRATCH, SOURCE, Origin, Snapshot, origin
@@ -113,12 +113,13 @@ class Grid:
         donors = tuple((loaded, place, self._at(place, target, seed)) for loaded, place in loads if place)
         reset = named_layers(how.reset, layers, outputs)
         freeze = named_layers(how.freeze, layers, outputs)
+        way = RecipeSpec.model_validate(recipe_of(how, target, self.spec, self.config))
         recipe = RunRecipe(
-            version=TRAIN_VERSION,
+            version=train_version(model, layers, way, freeze, how.frozen),
             model=model,
             alphabet=alphabet,
             corpora=tuple(one.hash for one in data),
-            recipe=RecipeSpec.model_validate(recipe_of(how, target, self.spec, self.config)),
+            recipe=way,
             seed=seed,
             start=start.hash if start else "scratch",
             snapshot=place.snapshot if place else BEST,

@@ -256,6 +256,9 @@ class Session:
         self.save_weights(learner)
         if LAST in self.recipe.recipe.snapshots:
             self.save_snapshot(LAST, learner.weights(), len(learner.rows))
+        wanted = set(self.recipe.recipe.snapshots) - {BEST}
+        if missing := sorted(wanted - set(self.snapshots)):
+            self.recorders.say(f"warning: ended after epoch {len(learner.rows)}: there is no {', '.join(missing)}")
         write_jsonl(self.folder.path / "metrics.jsonl", learner.rows)
         self.folder.finish(
             int(learner.best["epoch"]),
@@ -271,7 +274,7 @@ class Session:
                 "environment": self.environment,
                 "earlier_environments": self.earlier_environments,
             },
-            self.snapshots,
+            self.snapshots if wanted else None,
         )
 
 

@@ -233,11 +233,11 @@ class StateFolder:
         """The folder of the finished outputs; it exists only once they are complete and on the disk."""
         return self.path / "result"
 
-    def finish(self, best_epoch: int, record: dict[str, Any], snapshots: Sequence[str] = ()) -> None:
+    def finish(self, best_epoch: int, record: dict[str, Any], snapshots: Sequence[str] | None = None) -> None:
         """Gather the outputs in `result`, then delete what only an unfinished training needs.
 
-        `snapshots` are joined into one file. Raises Unfinished where the files of weights are not what was written: the
-        next start goes back to the last checkpoint that is whole.
+        `snapshots`, where the recipe keeps any, are joined into one file. Raises Unfinished where the files of weights
+        are not what was written: the next start goes back to the last checkpoint that is whole.
         """
         self.check_here()
         draft = self.path / "result.part"
@@ -251,7 +251,7 @@ class StateFolder:
             except UserError as error:
                 raise Unfinished(f"{error}; the same command goes back to the last checkpoint that is whole") from error
         write_text(draft / "model.sha256", file_sha256(draft / "model.safetensors") + "\n")
-        if snapshots:
+        if snapshots is not None:
             self._join(snapshots, draft / "snapshots.safetensors")
             write_text(draft / "snapshots.sha256", file_sha256(draft / "snapshots.safetensors") + "\n")
         copy(self.path / "metrics.jsonl", draft / "metrics.jsonl")
