@@ -56,6 +56,10 @@ def rate_notes(spec: ExhibitSpec, frame: Iterable[Cell]) -> list[str]:
     seeds = sorted({cell.estimate.seeds for cell in cells})
     if seeds[-1] > 1:
         notes.append(f"Mean over {'–'.join(map(str, seeds))} random seeds; ±: standard deviation over them.")
+    if any(cell.decode.split == "dev" for cell in cells):
+        notes.append(
+            "On dev a training chose its best epoch, and a tuned decoder its weights: rates are lower than on test."
+        )
     return notes + unfinished_note(cells)
 
 
