@@ -32,7 +32,7 @@ def computed(records: Sequence[Facts]) -> list[str]:
         )
     moved = sum(bool(record.get("earlier_environments")) for record in records)
     if moved:
-        sentences.append(f"{_runs(moved)} went on in another environment than the one they began in.")
+        sentences.append(f"{_runs(moved)} went on in another environment than that of the beginning.")
     return sentences
 
 
