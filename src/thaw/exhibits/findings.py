@@ -12,7 +12,6 @@ from thaw.exhibits.grid import markdown_text
 from thaw.exhibits.notes import bounds_text, smallest_text, with_unit
 from thaw.exhibits.published import Published, read_rates
 from thaw.exhibits.spec import ExhibitSpec
-from thaw.exhibits.tables import way_label
 from thaw.scoring.statistics import SIGNIFICANT
 
 
@@ -81,7 +80,7 @@ def general(frame: Frame) -> list[str]:
 
 def part(spec: ExhibitSpec, cells: Sequence[Cell]) -> dict[str, Any]:
     """What one column of rates shows."""
-    title = f"{cells[0].run.target_label}: {way_label(cells[0].decode)}"
+    title = f"{cells[0].run.target_label}: {cells[0].decode.way_label}"
     best = min(cells, key=lambda cell: cell.rate)
     sentences = [f"Lowest {best.measure.name}: {_named(best)}."]
     for base in dict.fromkeys((spec.baseline, spec.reference)):

@@ -63,7 +63,7 @@ class RatesFigure:
             figure = Figure(figsize=(width, 4.2), layout="constrained")
             axes = figure.subplots(1, len(ways), squeeze=False, sharey=True)[0]
             for axis, cells in zip(axes, ways.values(), strict=True):
-                axis.set_title(cells[0].decode.label, fontweight="normal")
+                axis.set_title(cells[0].decode.way_label, fontweight="normal")
                 self._axis(axis, ticks)
                 for number, (label, mine) in enumerate(series.items()):
                     shown = [cell for cell in mine if cell.decode.way == cells[0].decode.way]

@@ -65,6 +65,12 @@ class DecodeRow(Strict):
         """How it was judged: only rates that were found in the same way stand in one column."""
         return self.decoder, self.split, self.snapshot
 
+    @property
+    def way_label(self) -> str:
+        """The same in words; what is usual is left out."""
+        more = (self.split if self.split != "test" else "", self.snapshot if self.snapshot != "best" else "")
+        return ", ".join(filter(None, (self.label, *more)))
+
 
 class RunRow(Strict):
     """One training."""

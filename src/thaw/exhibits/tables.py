@@ -83,7 +83,7 @@ class RatesTable:
                         for ((treatment, _), label), row in zip(labels, rows, strict=True))  # fmt: skip
         notes = [*rate_notes(spec, cells), *_source_notes(spec, decode)]
         notes += self._published_note() if self._beside(spec, decode) else []
-        title = f"{self.title}: {way_label(decode)}"
+        title = f"{self.title}: {decode.way_label}"
         return Block(title, self.stub, tuple(columns), printed, (*notes, *self._footnotes(marks)))
 
     def _model_column(self, spec: ExhibitSpec) -> tuple[list[Column], list[list[Printed]]]:
@@ -130,7 +130,7 @@ class RatesTable:
             if place != (base, ""):
                 row = ({cell.row: cell for cell in column}.get(place) for column in families.values())
                 rows.append((Printed(name), *(difference_cell(cell, base) for cell in row)))
-        title = f"Difference to “{label}”: {way_label(cells[0].decode)}"
+        title = f"Difference to “{label}”: {cells[0].decode.way_label}"
         return Block(title, self.stub, columns, tuple(rows), tuple(difference_notes(cells, base, label)))
 
     # --- footnotes ---
@@ -169,12 +169,6 @@ class RatesTable:
 
 
 # --- cells ----------------------------------------------------------------------------------------
-
-
-def way_label(decode: DecodeRow) -> str:
-    """How a block's rates were judged, as its title says it: what is usual is left out."""
-    more = [decode.split if decode.split != "test" else "", decode.snapshot if decode.snapshot != "best" else ""]
-    return ", ".join([decode.label, *filter(None, more)])
 
 
 def rate_cell(cell: Cell, best: float | None) -> Printed:
