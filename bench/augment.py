@@ -25,11 +25,12 @@ from thaw.files import write_bytes
 from thaw.models import build
 from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
+from thaw.tasks import Ctc
+from thaw.training.central import Central
 from thaw.training.data import Examples
 from thaw.training.distributed import World
-from thaw.training.optim import optimizer_for
-from thaw.training.trainer import Trainer
-from thaw.units import Alphabet
+from thaw.training.torch_optim import optimizer_for
+from thaw.units import EVERY, Alphabet
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 KINDS: dict[str, dict[str, Any]] = {
@@ -54,22 +55,21 @@ def noise(folder: Path, count: int, seconds: float) -> list[Utterance]:
     ]
 
 
-def trainer_of(utterances: list[Utterance], hidden: int, batch: int, augmentation: dict[str, Any]) -> Trainer:
+def trainer_of(utterances: list[Utterance], hidden: int, batch: int, augmentation: dict[str, Any]) -> Central:
     """A trainer that needs nothing on disk but the audio."""
     model = {"kind": "deepspeech", "hidden": hidden}
     recipe = {"epochs": EPOCHS, "batch_size": batch, "learning_rate": 1e-6, "augmentation": augmentation}
     run = RunRecipe.model_validate(
         {"version": 0, "model": model, "alphabet": LETTERS, "corpora": [], "recipe": recipe, "seed": 1}
     )
-    alphabet = Alphabet(LETTERS)
-    network = build(run.model, alphabet.classes)
+    network = build(run.model, len(LETTERS) + 1)
     surgery = prepare(network, operations_of(run, network))
-    examples = Examples(utterances, alphabet, run.model.frontend)
+    examples = Examples(utterances, {EVERY: Ctc(Alphabet(LETTERS))}, run.model.frontend)
     optimizer = optimizer_for(run.recipe, surgery.trainable())
-    return Trainer(run, network, surgery, optimizer, examples, examples, alphabet, World(), print)
+    return Central(run, network, surgery, optimizer, examples, examples, World(), print)
 
 
-def seconds_per_step(trainers: dict[str, Trainer]) -> dict[str, float]:
+def seconds_per_step(trainers: dict[str, Central]) -> dict[str, float]:
     """Processor time of a step after the first epoch; in turns, so that other load on the machine meets all alike."""
     taken: dict[str, list[float]] = {name: [] for name in trainers}
     for epoch in range(1, EPOCHS + 1):

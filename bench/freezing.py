@@ -24,8 +24,8 @@ from thaw.frontends import dimension
 from thaw.models import Noise, build
 from thaw.surgery.operations import Freeze, Reset
 from thaw.surgery.surgery import prepare
-from thaw.training.ctc import ctc_loss
-from thaw.training.optim import optimizer_for
+from thaw.tasks.ctc import ctc_loss
+from thaw.training.torch_optim import optimizer_for
 
 CLASSES = 32
 FRAMES = {"deepspeech": 150, "quartznet": 301}  # of the front end, in three seconds

@@ -3,7 +3,7 @@
     python -m bench.throughput                       # processor time, one thread
     python -m bench.throughput --device cuda --precision bf16 --hidden 2048 --variant 15x5 --batch 64
 
-thaw's Trainer does all that it does in a real training but for features, which are made beforehand: batches, dropout
+thaw's Central does all that it does in a real training but for features, which are made beforehand: batches, dropout
 that depends on the utterance alone, CTC loss, checks for finite numbers, gradient norm, optimiser. The plain loop has
 the same model and batches with torch's own dropout, `ctc_loss` and optimiser, and nothing else. NeMo's own encoder and
 decoder take the same batches through the same loop, where the toolkit can be imported.
@@ -30,11 +30,13 @@ from thaw.models import build
 from thaw.models.layered import Drop, Noise
 from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
+from thaw.tasks import Ctc
+from thaw.training.central import Central
 from thaw.training.data import Batch, Examples
 from thaw.training.distributed import World
-from thaw.training.optim import optimizer_for
-from thaw.training.trainer import Moment, Trainer
-from thaw.units import Alphabet
+from thaw.training.learner import Moment
+from thaw.training.torch_optim import optimizer_for
+from thaw.units import EVERY, Alphabet
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz'"
 DROPOUT = 0.1
@@ -60,7 +62,7 @@ def noise_examples(spec: ModelSpec, count: int, seconds: float) -> Examples:
         letters = generator.choice(list(ALPHABET), int(12 * samples / 16000))
         text = "".join(letters).strip() or "a"
         utterances.append(Utterance(f"u{number}", Path(), 0, samples, "en", "noise", text, text, ""))
-    examples = Examples(utterances, Alphabet(ALPHABET), spec.frontend)
+    examples = Examples(utterances, {EVERY: Ctc(Alphabet(ALPHABET))}, spec.frontend)
     width = dimension(spec.frontend)
     per_frame = 320 if isinstance(spec, DeepSpeechSpec) else 160
     for index, utterance in enumerate(examples.utterances):
@@ -70,13 +72,12 @@ def noise_examples(spec: ModelSpec, count: int, seconds: float) -> Examples:
 
 
 def thaw_steps(run: RunRecipe, examples: Examples, device: torch.device) -> Callable[[], None]:
-    """One call is one step of thaw's Trainer."""
-    alphabet = Alphabet(ALPHABET)
-    model = build(run.model, alphabet.classes)
+    """One call is one step of thaw's Central."""
+    model = build(run.model, len(ALPHABET) + 1)
     surgery = prepare(model, operations_of(run, model))
     model.to(device)
     optimizer = optimizer_for(run.recipe, surgery.trainable())
-    trainer = Trainer(run, model, surgery, optimizer, examples, examples, alphabet, World(device=device), print)
+    trainer = Central(run, model, surgery, optimizer, examples, examples, World(device=device), print)
     moments = trainer.run()
 
     def step() -> None:

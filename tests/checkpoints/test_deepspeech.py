@@ -21,7 +21,7 @@ from thaw.errors import UserError
 from thaw.frontends import features
 from thaw.surgery.operations import Load
 from thaw.surgery.surgery import prepare
-from thaw.training.ctc import ctc_loss
+from thaw.tasks.ctc import ctc_loss
 from thaw.training.optim import AdamTF
 from thaw.units import Alphabet
 

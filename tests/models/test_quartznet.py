@@ -27,7 +27,7 @@ from thaw.models import LayeredModel, Noise, build
 from thaw.models.layered import keep
 from thaw.models.quartznet import BatchNorm, ConvBlock, by_channel, by_frame, nemo_keys
 from thaw.surgery.surgery import parameter_counts
-from thaw.training.ctc import ctc_loss
+from thaw.tasks.ctc import ctc_loss
 from thaw.training.optim import NovoGrad
 
 GOLDEN = dict(np.load(Path(__file__).parent / "quartznet.npz"))

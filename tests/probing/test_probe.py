@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,9 +17,12 @@ from thaw.commands import probe as probe_verb
 from thaw.commands import score as score_verb
 from thaw.config.models import QuartzNetSpec
 from thaw.config.probes import ProbeSpec, each_layer
-from thaw.decoding.emissions import load_recogniser
+from thaw.config.schema import GreedySpec
+from thaw.corpora.manifest import read_manifest
+from thaw.decoding.decode import decode
+from thaw.decoding.emissions import LogProbs, emissions, load_recogniser, read_features
 from thaw.errors import UserError
-from thaw.files import json_line, read_json, read_jsonl
+from thaw.files import json_line, read_json, read_jsonl, write_jsonl
 from thaw.models import build, save_model, save_tensors
 from thaw.models.layered import LayeredModel
 from thaw.probing import probe as module
@@ -27,6 +31,7 @@ from thaw.probing.rows import read_counts, read_rows
 from thaw.probing.weights import first_weights
 from thaw.surgery.checks import SurgeryError, drawn_state, same_bits
 from thaw.surgery.operations import START, Reset
+from thaw.units import Alphabet, metadata_of
 
 SPEC = QuartzNetSpec(kind="quartznet", variant="mini-3x1")
 LETTERS = " abc"
@@ -41,6 +46,12 @@ def network(seed: int, shift: float = 0.0) -> LayeredModel:
     with torch.no_grad():
         for tensor in model.state_dict().values():
             tensor.add_(shift * torch.rand(tensor.shape, generator=random))
+    return model
+
+
+def with_weights(state: dict[str, Tensor]) -> LayeredModel:
+    model = network(1)
+    model.load_state_dict(state)
     return model
 
 
@@ -90,14 +101,16 @@ def test_a_probe_without_operations_is_the_decode_byte_for_byte(folder: Path, tm
 
 
 def test_features_are_made_once_and_every_probe_is_what_a_model_with_those_weights_says(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[dict[str, Tensor]] = []
+    seen: dict[int, dict[str, Tensor]] = {}
+    scored: dict[int, dict[str, LogProbs]] = {}
     evaluate, made = module.evaluate, []
 
-    def watch(recogniser: Any, *rest: Any) -> None:
-        seen.append({name: tensor.clone() for name, tensor in recogniser.model.state_dict().items()})
-        evaluate(recogniser, *rest)
+    def watch(batches: Any, probed: Any, place: dict[str, Any], row: dict[str, Any]) -> None:
+        seen[int(place["name"])] = {k: t.clone() for k, t in batches.speaking["test"].model.state_dict().items()}
+        scored[int(place["name"])] = {u.id: scores for u, scores in batches.emissions("test")}
+        evaluate(batches, probed, place, row)
 
     def read(*arguments: Any) -> Any:
         made.append(1)
@@ -131,8 +144,23 @@ def test_features_are_made_once_and_every_probe_is_what_a_model_with_those_weigh
     kept = mixed(first, "block_1", "block_2") | {k: t for k, t in best.items() if "running" in k}
     assert same_bits(seen[4], kept)
     assert same_bits(seen[5], best)
+    for number, state in seen.items():  # what lies below the first changed layer is computed once, and is the same
+        save_model(tmp_path / "mixed.safetensors", with_weights(state), META)
+        recogniser = load_recogniser(tmp_path / "mixed.safetensors", "cpu")
+        read = read_features(recogniser, read_manifest(folder / "test.jsonl"))
+        expected = {utterance.id: scores for utterance, scores in emissions(recogniser, read)}
+        assert all(np.array_equal(scored[number][name], scores) for name, scores in expected.items())
+        assert (number in (0, 5)) == np.array_equal(scored[number]["u0"], scored[0]["u0"])
     assert probed.rows[3]["operations"] == [{"load": ["first-2"], "snapshot": "epoch-2"}]
     assert probed.rows[0]["measures"] == probed.rows[5]["measures"]
+
+
+@pytest.mark.parametrize("most", [0, 200_000])
+def test_where_memory_is_short_more_is_computed_again(folder: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = {"none": (), **each_layer(SPEC.layer_names, "draw", [3])}
+    plain = run(folder, operations)
+    monkeypatch.setattr(module, "MOST_BYTES", most)
+    assert run(folder, operations).hypotheses == plain.hypotheses
 
 
 def test_first_values_are_the_kept_ones_or_drawn_again(folder: Path) -> None:
@@ -160,6 +188,32 @@ def test_several_splits_and_another_snapshot(folder: Path) -> None:
     call(decode_verb, *files, "--snapshot", "epoch-2", "--hypotheses", folder / "h", "--record", folder / "r")
     texts = [line["hypothesis"] for line in probed.hypotheses if line["split"] == "test"]
     assert texts == [row["hypothesis"] for row in read_jsonl(folder / "h")]
+
+
+def test_languages_with_heads_of_their_own(folder: Path, tmp_path: Path) -> None:
+    """The manifest is of language xx: its head answers, whatever becomes of the other; `output` is both."""
+    units = {"de": Alphabet(" abcdef"), "xx": Alphabet(LETTERS)}
+    model = build(SPEC, {lang: each.classes for lang, each in units.items()})
+    model.initialise(4)
+    meta = {**META, "run": {**RUN, "seed": 4}, **metadata_of(units)}
+    del meta["alphabet"]
+    save_model(tmp_path / "model.safetensors", model, meta)
+    operations = {
+        "de": [{"reset": ["decoder_de"], "to": "zero"}],
+        "none": [],
+        "output": [{"reset": ["output"], "to": "zero"}],
+        "xx": [{"reset": ["decoder_xx"], "to": "zero"}],
+    }
+    spec = ProbeSpec.model_validate({"operations": operations})
+    probed = probe(spec, tmp_path / "model.safetensors", [folder / "test.jsonl"], device="cpu")
+    said = {name: [line["hypothesis"] for line in probed.hypotheses if line["name"] == name] for name in operations}
+    rows, _ = decode(GreedySpec(kind="greedy"), tmp_path / "model.safetensors", folder / "test.jsonl", device="cpu")
+    assert said["none"] == said["de"] == [row["hypothesis"] for row in rows]
+    assert said["output"] == said["xx"] != said["none"]
+    other = [row | {"lang": "fr"} for row in read_jsonl(folder / "test.jsonl")]
+    write_jsonl(tmp_path / "fr.jsonl", [row | {"audio_filepath": str(folder / "0.wav")} for row in other])
+    with pytest.raises(UserError, match="no head for language 'fr'; the heads are those of de, xx"):
+        probe(spec, tmp_path / "model.safetensors", [tmp_path / "fr.jsonl"], device="cpu")
 
 
 def test_what_a_probe_cannot_do_is_said_in_one_line(folder: Path) -> None:

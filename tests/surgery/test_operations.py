@@ -18,6 +18,7 @@ from thaw.models.layered import Drop, Layer
 from thaw.surgery.checks import SurgeryError, check_layers, draw_of, drawn_state, same_bits
 from thaw.surgery.operations import FIRST, START, Freeze, KeepRows, Load, Reset, apply, operations_of
 from thaw.surgery.surgery import prepare
+from thaw.units import EVERY, Alphabet
 
 MODEL: dict[str, Any] = {"kind": "quartznet", "variant": "mini-3x1"}
 LAYERS = QuartzNetSpec.model_validate(MODEL).layer_names
@@ -71,12 +72,12 @@ def test_the_donors_own_reset_counts_as_its_draw_and_what_it_took_over_does_not(
 
 def test_rows_that_are_drawn_beside_kept_ones_are_compared_too():
     run, new = recipe(start="d", reset=["decoder"], output_rows="shared"), model()
-    operations = operations_of(run, new, alphabet=" axy")
+    operations = operations_of(run, new, {EVERY: Alphabet(" axy")})
     assert operations[-1] == KeepRows("decoder", ((0, 0), (1, 1), (4, 4)))
     with pytest.raises(UserError, match="layer decoder is drawn from seed 1"):
         prepare(new, operations, {START: trained()}, meta(recipe())).check_start()
     again = run.model_copy(update={"draw": 3})
-    prepare(new, operations_of(again, new, " axy"), {START: trained()}, meta(recipe())).check_start()
+    prepare(new, operations_of(again, new, {EVERY: Alphabet(" axy")}), {START: trained()}, meta(recipe())).check_start()
 
 
 def test_draws_of_one_seed_differ_and_the_first_is_what_a_training_from_scratch_begins_with():

@@ -17,7 +17,7 @@ from thaw.models import LayeredModel, build
 from thaw.surgery.checks import SurgeryError
 from thaw.surgery.operations import START, Freeze, KeepRows, Load, Operation, Reset
 from thaw.surgery.surgery import Surgery, parameter_counts, prepare
-from thaw.training.ctc import ctc_loss
+from thaw.tasks.ctc import ctc_loss
 from thaw.training.optim import AdamTF
 
 LAYERS = DeepSpeechSpec(kind="deepspeech").layer_names

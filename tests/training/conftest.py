@@ -23,8 +23,11 @@ from thaw.cli import main
 from thaw.config.run import RunRecipe
 from thaw.files import write_bytes, write_jsonl
 from thaw.randomness import rng
+from thaw.tasks import Ctc
+from thaw.units import EVERY, Alphabet
 
 ALPHABET = " abcd"
+TASKS = {EVERY: Ctc(Alphabet(ALPHABET))}
 SECONDS = {" ": 0.08, **dict.fromkeys("abcd", 0.12)}
 
 

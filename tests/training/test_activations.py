@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.conftest import ALPHABET, make_recipe, same_but_for_time, sentences, write_split
+from tests.training.conftest import ALPHABET, TASKS, make_recipe, same_but_for_time, sentences, write_split
 from thaw.config.models import QuartzNetSpec
 from thaw.config.run import RunRecipe
 from thaw.models import build
@@ -17,11 +17,10 @@ from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import Surgery, prepare
 from thaw.training import activations
 from thaw.training.activations import Activations, computed_once
+from thaw.training.central import Central
 from thaw.training.data import Examples, read_examples
 from thaw.training.distributed import World
-from thaw.training.optim import optimizer_for
-from thaw.training.trainer import Trainer
-from thaw.units import Alphabet
+from thaw.training.torch_optim import optimizer_for
 
 CPU = torch.device("cpu")
 FREEZE = ["layer_1", "layer_2", "layer_3", "lstm"]
@@ -39,13 +38,13 @@ def prepared(run: RunRecipe) -> Surgery:
 
 def mel(splits: list[Examples]) -> list[Examples]:
     """The same utterances for a QuartzNet."""
-    return [Examples(split.utterances, Alphabet(ALPHABET), "nemo-v1.0") for split in splits]
+    return [Examples(split.utterances, TASKS, "nemo-v1.0") for split in splits]
 
 
 @pytest.fixture
 def splits(tmp_path: Path) -> list[Examples]:
     files = [write_split(tmp_path, "train", sentences("train", 40)), write_split(tmp_path, "dev", sentences("dev", 10))]
-    return [read_examples([path], Alphabet(ALPHABET), "deepspeech") for path in files]
+    return [read_examples([path], TASKS, "deepspeech") for path in files]
 
 
 @pytest.mark.parametrize(
@@ -95,13 +94,13 @@ def test_an_utterance_has_the_same_bits_whoever_asks_first(splits: list[Examples
     assert not splits[0].cache  # the features themselves are let go
 
 
-def trained(run: RunRecipe, splits: list[Examples], done: int) -> Trainer:
+def trained(run: RunRecipe, splits: list[Examples], done: int) -> Central:
     surgery = prepared(run)
     optimizer = optimizer_for(run.recipe, surgery.trainable())
     if done:
         kinds = zip(splits, (True, False), strict=True)
         splits = [Activations(split, surgery.model, done, CPU, "fp32", trained) for split, trained in kinds]
-    trainer = Trainer(run, surgery.model, surgery, optimizer, *splits, Alphabet(ALPHABET), World(), print, done)
+    trainer = Central(run, surgery.model, surgery, optimizer, *splits, World(), print, done)
     for _ in trainer.run():
         pass
     surgery.check_end(optimizer.unmoved())

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.conftest import ALPHABET, sentences, write_split
+from tests.training.conftest import ALPHABET, TASKS, sentences, write_split
 from thaw.config.models import DeepSpeechSpec
 from thaw.config.schema import AugmentationSpec
 from thaw.errors import UserError
 from thaw.frontends import features
+from thaw.tasks.ctc import Ctc, required_frames
 from thaw.training.augment import Augment, at_speed
-from thaw.training.ctc import required_frames
 from thaw.training.data import Batch, Examples, epoch_batches, read_examples
-from thaw.units import Alphabet
+from thaw.units import EVERY, Alphabet
 
 EVERYTHING = {"speed": [0.9, 1.1], "dither": 1e-4, "spec_augment": {}, "cutout": {"frequency": 9, "time": 30}}
 SAMPLES = sorted(int(n) for n in np.random.default_rng(1).integers(8000, 80000, 101))
@@ -25,7 +25,7 @@ SAMPLES = sorted(int(n) for n in np.random.default_rng(1).integers(8000, 80000, 
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Examples:
-    return read_examples([write_split(tmp_path, "train", sentences("train", 12))], Alphabet(ALPHABET), "deepspeech")
+    return read_examples([write_split(tmp_path, "train", sentences("train", 12))], TASKS, "deepspeech")
 
 
 def augment(epoch: int = 1, **spec: Any) -> Augment:
@@ -107,7 +107,7 @@ def test_batch_pads_features_and_joins_labels(examples: Examples) -> None:
 
 def test_cache_keeps_to_its_budget_and_changes_no_bit(examples: Examples) -> None:
     one = examples.features(0).nbytes
-    small = Examples(examples.utterances, Alphabet(ALPHABET), "deepspeech", cache_bytes=3 * one)
+    small = Examples(examples.utterances, TASKS, "deepspeech", cache_bytes=3 * one)
     for _ in range(2):
         for i in range(len(examples)):
             assert np.array_equal(small.features(i), examples.features(i))
@@ -121,7 +121,7 @@ def test_augmentation_is_the_same_whatever_the_batch_and_whatever_came_before(
     examples: Examples, spec: dict[str, Any]
 ) -> None:
     together = rows_of(examples.batch(range(12), augment(2, **spec)))
-    anew = Examples(examples.utterances, Alphabet(ALPHABET), "deepspeech", cache_bytes=0)
+    anew = Examples(examples.utterances, TASKS, "deepspeech", cache_bytes=0)
     for indices in ([3], [11, 0], [7, 3, 5]):
         for batch in (examples.batch(indices, augment(2, **spec)), anew.batch(indices, augment(2, **spec))):
             for name, row in rows_of(batch).items():
@@ -149,7 +149,7 @@ def test_speeds_are_kept_apart_and_dithered_features_not_at_all(examples: Exampl
     for (index, factor), kept in examples.cache.items():
         pcm = examples.utterances[index].pcm()
         assert np.array_equal(kept, features("deepspeech", pcm if factor == 1.0 else at_speed(pcm, factor)))
-    anew = Examples(examples.utterances, Alphabet(ALPHABET), "deepspeech")
+    anew = Examples(examples.utterances, TASKS, "deepspeech")
     anew.batch(range(12), augment(dither=1e-4))
     assert anew.cache == {}
 
@@ -163,7 +163,7 @@ def test_every_transcript_still_fits_at_every_speed(examples: Examples) -> None:
 
 
 def test_examples_are_ordered_by_duration_whatever_the_manifest_says(examples: Examples) -> None:
-    turned = Examples(reversed(examples.utterances), Alphabet(ALPHABET), "deepspeech")
+    turned = Examples(reversed(examples.utterances), TASKS, "deepspeech")
     assert [u.id for u in turned.utterances] == [u.id for u in examples.utterances]
     keys = [(u.samples, u.id) for u in examples.utterances]
     assert keys == sorted(keys)
@@ -173,9 +173,9 @@ def test_examples_are_ordered_by_duration_whatever_the_manifest_says(examples: E
 def test_errors_name_the_utterance(tmp_path: Path) -> None:
     path = write_split(tmp_path, "train", sentences("train", 2))
     with pytest.raises(UserError, match=r"train-000 occurs twice"):
-        read_examples([path, path], Alphabet(ALPHABET), "deepspeech")
+        read_examples([path, path], TASKS, "deepspeech")
     with pytest.raises(UserError, match=r"utterance train-00.*outside the alphabet"):
-        read_examples([path], Alphabet(" x"), "deepspeech")
+        read_examples([path], {EVERY: Ctc(Alphabet(" x"))}, "deepspeech")
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UserError, match=r"empty\.jsonl: no utterances"):
-        read_examples([tmp_path / "empty.jsonl"], Alphabet(ALPHABET), "deepspeech")
+        read_examples([tmp_path / "empty.jsonl"], TASKS, "deepspeech")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import torch
 from torch import nn
 
 from thaw.config.schema import RecipeSpec
-from thaw.training.optim import AdamTF, NovoGrad, Optimizer, optimizer_for
+from thaw.training.optim import AdamTF, NovoGrad, Optimizer
+from thaw.training.torch_optim import optimizer_for
 
 KINDS = [AdamTF, NovoGrad]
 
@@ -181,3 +184,136 @@ def test_clipping_by_the_norm_over_all_gradients(limit: float, after: float):
     assert optimizer.clip_gradients(limit).item() == pytest.approx(5.0)
     assert optimizer.gradient_norm().item() == pytest.approx(after)
     assert values["b"].grad.tolist() == pytest.approx([0.0, -0.8 * after])
+
+
+# --- torch's own ------------------------------------------------------------------------------------------------------
+
+THEIRS: dict[str, tuple[dict[str, Any], Callable[[list[nn.Parameter]], torch.optim.Optimizer]]] = {
+    "sgd": ({"weight_decay": 0.1}, lambda p: torch.optim.SGD(p, weight_decay=0.1)),
+    "sgd, momentum": ({"momentum": 0.9}, lambda p: torch.optim.SGD(p, momentum=0.9)),
+    "adagrad": ({"epsilon": 1e-10}, lambda p: torch.optim.Adagrad(p, eps=1e-10)),
+    "adadelta": ({"rho": 0.95}, lambda p: torch.optim.Adadelta(p, rho=0.95, eps=1e-8)),
+    "adam": ({"betas": (0.8, 0.9)}, lambda p: torch.optim.Adam(p, betas=(0.8, 0.9))),
+    "adamw": ({"weight_decay": 0.1}, lambda p: torch.optim.AdamW(p, weight_decay=0.1)),
+    "asgd": ({"averaging_start": 3}, lambda p: torch.optim.ASGD(p, lr=1e-2, lambd=0.0, t0=3)),
+}
+SLOTS = {
+    "sgd": [],
+    "sgd, momentum": ["momentum_buffer"],
+    "adagrad": ["step", "sum"],
+    "adadelta": ["step", "square_avg", "acc_delta"],
+    "adam": ["step", "exp_avg", "exp_avg_sq"],
+    "adamw": ["step", "exp_avg", "exp_avg_sq"],
+    "asgd": ["step", "eta", "mu", "ax"],
+}
+
+
+def theirs(name: str, values: dict[str, nn.Parameter]) -> Optimizer:
+    recipe = RecipeSpec.model_validate({"epochs": 1, "optimizer": name.split(",")[0], **THEIRS[name][0]})
+    return optimizer_for(recipe, values)
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_steps_are_those_of_torch(name: str):
+    ours, plain = parameters(), parameters()
+    run(theirs(name, ours), 0, 9)
+    reference = THEIRS[name][1](list(plain.values()))
+    for group in reference.param_groups:
+        group["lr"] = 1e-2
+    for a, b in zip(gradients(9, 2, 3), gradients(9, 2, 3, seed=2), strict=True):
+        plain["a"].grad, plain["b"].grad = a.clone(), b.clone()
+        reference.step()
+    assert all(torch.equal(ours[key], plain[key]) for key in ours)
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_torchs_state_has_named_slots_and_comes_back_bit_for_bit(name: str):
+    whole, halves = parameters(), parameters()
+    run(theirs(name, whole), 0, 9)
+    optimizer = theirs(name, halves)
+    empty = optimizer.state()
+    run(optimizer, 0, 4)
+    state = {key: tensor.clone() for key, tensor in optimizer.state().items()}
+    assert set(state) == {"step", *(f"{p}/{slot}" for p in "ab" for slot in [*SLOTS[name], "moved"])}
+    assert {key: tensor.shape for key, tensor in empty.items()} == {key: tensor.shape for key, tensor in state.items()}
+    resumed = theirs(name, halves)
+    resumed.restore(state)
+    run(resumed, 4, 9)
+    assert all(torch.equal(whole[key], halves[key]) for key in whole)
+
+
+@pytest.mark.parametrize("name", [*THEIRS, "adam-tf", "novograd"])
+def test_idle_parameters_and_their_state_stand_still(name: str):
+    values = parameters()
+    optimizer = (
+        theirs(name, values)
+        if name in THEIRS
+        else optimizer_for(RecipeSpec.model_validate({"epochs": 1, "optimizer": name}), values)
+    )
+    run(optimizer, 0, 3)
+    before = {key: tensor.clone() for key, tensor in optimizer.state().items()}
+    held, other = values["b"].detach().clone(), values["a"].detach().clone()
+    optimizer.zero_grad()
+    optimizer.idle = {"b"}
+    values["a"].grad = torch.ones(2, 3)
+    assert optimizer.gradient_norm().item() == pytest.approx(math.sqrt(6))
+    optimizer.step(1e-2)
+    assert torch.equal(values["b"], held)
+    assert not torch.equal(values["a"], other)
+    after = optimizer.state()
+    assert all(torch.equal(after[key], tensor) for key, tensor in before.items() if key in ("b/m", "b/v", "b/exp_avg"))
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_unmoved_of_torchs_are_those_whose_gradient_was_always_zero(name: str):
+    values = parameters()
+    optimizer = theirs(name, values)
+    assert optimizer.unmoved() == ["a", "b"]
+    values["a"].grad, values["b"].grad = torch.zeros(2, 3), torch.full((2, 3), 1e-30)
+    optimizer.step(1e-3)
+    assert optimizer.unmoved() == ["a"]
+    again = theirs(name, parameters())
+    again.restore({key: tensor.clone() for key, tensor in optimizer.state().items()})
+    assert again.unmoved() == ["a"]
+
+
+def test_torchs_slots_are_transferred_for_the_layers_that_are_kept():
+    source, target = theirs("adam", parameters()), theirs("adam", parameters())
+    run(source, 0, 4)
+    assert target.transfer(source.state(), kept=["a"]) == ["a"]
+    state = target.state()
+    assert torch.equal(state["a/exp_avg_sq"], source.state()["a/exp_avg_sq"])
+    assert (state["a/step"].item(), state["b/step"].item()) == (4.0, 0.0)  # corrected for the start by itself
+    assert target.unmoved() == ["a", "b"]  # no gradient of this training yet
+    assert theirs("adagrad", parameters()).transfer(source.state(), kept=["a"]) == []
+
+
+def test_averages_take_the_place_of_the_weights_meanwhile():
+    values = parameters()
+    optimizer = theirs("asgd", values)
+    assert optimizer.averages() == {}
+    seen = []
+    for step in range(8):
+        run(optimizer, step, step + 1)
+        seen.append(values["a"].detach().clone())
+    raw = values["a"].detach().clone()
+    with optimizer.averaged():
+        # torch averages from the second step after averaging_start
+        torch.testing.assert_close(values["a"].detach(), torch.stack(seen[4:]).mean(0))
+        assert torch.equal(optimizer.averages()["a"], values["a"])
+    assert torch.equal(values["a"], raw)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"optimizer": "adam-tf", "weight_decay": 0.1},
+        {"optimizer": "adam", "momentum": 0.9},
+        {"optimizer": "sgd", "rho": 0.95},
+        {"optimizer": "sgd", "averaging_start": 3},
+        {"snapshots": ["epoch-2"]},
+    ],
+)
+def test_numbers_that_an_optimiser_does_not_have_are_refused(wrong: dict[str, Any]):
+    with pytest.raises(ValueError, match=r"has none|has no epoch-2"):
+        RecipeSpec.model_validate({"epochs": 1, **wrong})

@@ -16,6 +16,7 @@ from thaw.errors import EXIT_USER_ERROR
 from thaw.files import read_json
 from thaw.models import build, save_model, save_tensors
 from thaw.models.layered import LayeredModel, layer_of
+from thaw.units import Alphabet, metadata_of
 
 LAYERS = DeepSpeechSpec(kind="deepspeech").layer_names
 
@@ -67,6 +68,19 @@ def test_a_donor_at_epoch_2_with_its_classifier_swapped_in_from_another_run(benc
     assert same == ["layers.layer_2.weight"]
 
 
+def test_the_shared_layers_of_several_languages_in_a_model_of_one(bench: Bench, tmp_path: Path) -> None:
+    units = {"de": Alphabet(" abcdef"), "xx": Alphabet(ALPHABET)}
+    spec = DeepSpeechSpec.model_validate(bench.recipe["model"])
+    several = build(spec, {lang: each.classes for lang, each in units.items()})
+    several.initialise(14)
+    save_model(tmp_path / "several.safetensors", several, {"model": bench.recipe["model"], **metadata_of(units)})
+    one = bench.with_recipe(start="several", reset=["layer_6"], freeze=["layer_1"])
+    code, err = one.run("one", "--start", str(tmp_path / "several.safetensors"))
+    assert code == 0, err
+    name = "layers.layer_1.weight"
+    assert torch.equal(load_file(one.outputs("one")["model"])[name], several.state_dict()[name])
+
+
 def test_loads_that_do_not_fit_the_command_are_refused(bench: Bench, tmp_path: Path) -> None:
     a, b = str(bench.folder / "a.safetensors"), str(bench.folder / "b.safetensors")
     loads = {"loads": [{"start": "b", "layers": ["layer_6"]}]}
@@ -74,7 +88,7 @@ def test_loads_that_do_not_fit_the_command_are_refused(bench: Bench, tmp_path: P
         ({"start": "a"}, ("--start", a), "no snapshot best; it holds first, epoch-2"),
         ({"start": "b", "snapshot": "last"}, ("--start", b), "no snapshot last; it holds the best epoch alone"),
         (loads, (), "--load names 0 files"),
-        ({**loads, "alphabet": " abdc"}, ("--load", b), "its alphabet is"),
+        ({**loads, "alphabet": " abdc"}, ("--load", b), "its units are"),
         ({**loads, "reset": ["layer_6"], "start": "a"}, ("--start", a, "--load", b), "more than one origin"),
     ]
     for changes, extra, message in cases:

@@ -23,7 +23,7 @@ from torch import Tensor
 from thaw.checkpoints.imported import Imported
 from thaw.checkpoints.nemoconfig import VARIANTS, blocks, check_frontend, section, spec_of, variant_of, vocabulary
 from thaw.checkpoints.nemofile import Released
-from thaw.config.models import Block, QuartzNetSpec, output_layer
+from thaw.config.models import Block, QuartzNetSpec, head_name
 from thaw.errors import UserError
 from thaw.frontends import nemo as frontend
 from thaw.models import LayeredModel, build
@@ -84,7 +84,7 @@ def import_nemo(released: Released, alphabet: Alphabet, spec: QuartzNetSpec | No
         raise UserError(f"{where}: does not fit QuartzNet {spec.variant}: {keys.report()}")
     tensors = {ours: _values(released.tensors[theirs], theirs, where) for ours, theirs in keys.taken.items()}
     rows = order(letters, alphabet, notes)
-    tensors = reorder(tensors, output_layer(spec), rows)
+    tensors = reorder(tensors, head_name(spec), rows)
     model = build(spec, alphabet.classes)
     model.load_layers(tensors, list(model.layers), where)
     return Imported(spec, model, {}, _record(released, alphabet, spec, model, keys, letters, settings, notes))

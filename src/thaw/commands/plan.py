@@ -253,8 +253,8 @@ def steps_on_noise(
     from thaw.models import Noise, build
     from thaw.surgery.operations import Freeze, Reset
     from thaw.surgery.surgery import prepare
-    from thaw.training.ctc import ctc_loss
-    from thaw.training.optim import optimizer_for
+    from thaw.tasks.ctc import ctc_loss
+    from thaw.training.torch_optim import optimizer_for
 
     spec, batch, classes = setting.model, setting.batch_size, 32
     freeze = () if frozen == "none" else tuple(frozen.split(","))

@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tensorboard", type=Path, metavar="DIR", help="write curves for TensorBoard to DIR")
     add("--model", required=True, type=Path, metavar="OUT", help="weights of the best epoch")
     add("--digest", type=Path, metavar="OUT", help="SHA-256 of the weights' file")
+    add("--snapshots", type=Path, metavar="OUT", help="the other weights that the recipe keeps")
+    add("--snapshots-digest", type=Path, metavar="OUT", help="SHA-256 of their file")
     add("--optimizer", required=True, type=Path, metavar="OUT", help="optimizer state of the best epoch")
     add("--record", required=True, type=Path, metavar="OUT", help="what was done, on what, at what cost (JSON)")
     add(
@@ -82,13 +84,16 @@ def start(args: argparse.Namespace) -> None:
 
     from thaw.config.run import RunRecipe
     from thaw.errors import UserError
-    from thaw.training.session import Job, train
+    from thaw.training.begin import Job
+    from thaw.training.session import train
 
     try:
         recipe = RunRecipe.model_validate_json(args.recipe)
     except ValidationError as error:
         lines = [f"--recipe: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise UserError("\n".join(lines)) from error
+    further = {"model.sha256": args.digest, "snapshots.safetensors": args.snapshots}
+    further |= {"snapshots.sha256": args.snapshots_digest}
     train(
         Job(
             recipe=recipe,
@@ -109,7 +114,7 @@ def start(args: argparse.Namespace) -> None:
                 "optimizer.safetensors": args.optimizer,
                 "run.json": args.record,
                 "metrics.jsonl": args.metrics,
-                **({"model.sha256": args.digest} if args.digest else {}),
+                **{name: path for name, path in further.items() if path},
             },
         )
     )

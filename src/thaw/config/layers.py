@@ -10,22 +10,26 @@ _PLACE = re.compile(r"(first|last)-([1-9][0-9]*)")
 WORDS = (OUTPUT, "first-N", "last-N")
 
 
-def named_layers(references: Iterable[str], layers: Sequence[str]) -> tuple[str, ...]:
+def named_layers(references: Iterable[str], layers: Sequence[str], heads: Sequence[str] = ()) -> tuple[str, ...]:
     """The layers that `references` mean in a model with these `layers`, in the model's order, each once.
 
-    A reference is a layer's name, `output` (the last layer), `first-N` (counted from the input side) or `last-N`
-    (counted from the output). KeyError for one that means nothing there; its argument is the reference.
+    A reference is a layer's name, `output` (all `heads`; the last layer where none are given), `first-N` (counted from
+    the input side) or `last-N` (counted from the output; all heads count as one). KeyError for one that means nothing
+    there; its argument is the reference.
     """
     chosen: set[str] = set()
+    heads = heads or layers[-1:]
+    places = [*((layer,) for layer in layers if layer not in heads), tuple(heads)]
     for reference in references:
         place = _PLACE.fullmatch(reference)
         if reference in layers:
             chosen.add(reference)
         elif reference == OUTPUT:
-            chosen.add(layers[-1])
-        elif place and int(place[2]) <= len(layers):
+            chosen.update(heads)
+        elif place and int(place[2]) <= len(places):
             count = int(place[2])
-            chosen.update(layers[:count] if place[1] == "first" else layers[-count:])
+            part = places[:count] if place[1] == "first" else places[-count:]
+            chosen.update(layer for layers_there in part for layer in layers_there)
         else:
             raise KeyError(reference)
     return tuple(layer for layer in layers if layer in chosen)

@@ -6,6 +6,7 @@ Sizes are counts; a *frame* is one output step of the model, the unit CTC aligns
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -125,6 +126,16 @@ class QuartzNetSpec(Strict):
 ModelSpec = Annotated[DeepSpeechSpec | QuartzNetSpec, Field(discriminator="kind")]
 
 
-def output_layer(spec: DeepSpeechSpec | QuartzNetSpec) -> str:
-    """The name of the layer whose outputs are the classes."""
-    return spec.layer_names[-1]
+def head_name(spec: DeepSpeechSpec | QuartzNetSpec, lang: str = "") -> str:
+    """The name of the layer whose outputs are the classes of a language; "" is the head that all languages share."""
+    return f"{spec.layer_names[-1]}_{lang}" if lang else spec.layer_names[-1]
+
+
+def head_names(spec: DeepSpeechSpec | QuartzNetSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:
+    """The names of the heads: one for each language, or one for all where none is named."""
+    return tuple(head_name(spec, lang) for lang in sorted(langs) or [""])
+
+
+def layer_names(spec: DeepSpeechSpec | QuartzNetSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:
+    """The names of all layers, input side first, heads last."""
+    return (*spec.layer_names[:-1], *head_names(spec, langs))

@@ -8,6 +8,7 @@ from thaw.config.models import ModelSpec, Strict
 from thaw.config.numbers import Int
 from thaw.config.schema import FrozenSpec, RecipeSpec
 from thaw.config.starts import BEST
+from thaw.config.tasks import CtcSpec, TaskSpec
 
 TRAIN_VERSION = 2  # raise it when the meaning of training changes: every run then gets a new identity
 
@@ -53,6 +54,7 @@ class RunRecipe(Strict):
     output_rows: str = "fresh"
     letters: dict[str, str] = {}
     heads: dict[str, str] = {}  # language -> alphabet, where several are learnt, each with an output layer of its own
+    task: TaskSpec = CtcSpec()
 
     @field_validator("frozen")
     @classmethod

@@ -18,7 +18,7 @@ from thaw.config.sources import SPLITS as SPLITS  # these names are for others t
 from thaw.config.sources import Fraction, Name, Positive, Source
 from thaw.config.sources import Split as Split
 from thaw.config.sources import SyntheticSource as SyntheticSource
-from thaw.config.starts import BEST, SCRATCH, SOURCE, Snapshot, Start
+from thaw.config.starts import BEST, SCRATCH, SOURCE, Snapshot, Start, epoch_of
 
 # --- corpora --------------------------------------------------------------------------------------
 
@@ -113,16 +113,22 @@ class AugmentationSpec(Strict):
     cutout: CutoutSpec | None = None
 
 
+Optimizer = Literal["adam-tf", "novograd", "sgd", "adagrad", "adadelta", "adam", "adamw", "asgd"]
+
+
 class RecipeSpec(Strict):
     """How a model is trained. Times are in epochs, learning rates per step."""
 
     epochs: Annotated[Positive, Field(le=1_000_000)]
     batch_size: Size = 24  # utterances, over all GPUs
     learning_rate: Some = 5e-4
-    optimizer: Literal["adam-tf", "novograd"] = "adam-tf"  # Adam as TensorFlow has it (epsilon outside the correction)
+    optimizer: Optimizer = "adam-tf"  # Adam as TensorFlow has it (epsilon outside the correction)
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     epsilon: Some = 1e-8
-    weight_decay: Amount = 0.0  # novograd only
+    weight_decay: Amount = 0.0  # not of adam-tf
+    momentum: Fraction = 0.0  # sgd only
+    rho: Fraction = 0.9  # adadelta only: how much of the running mean of squares is kept
+    averaging_start: Count = 0  # asgd only: the step from which weights are averaged
     schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up
     warmup_steps: Count = 0  # linear
     warmup_ratio: Fraction = 0.0  # the same as a share of all steps
@@ -140,8 +146,13 @@ class RecipeSpec(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RecipeSpec:
-        if self.weight_decay and self.optimizer != "novograd":
+        if self.weight_decay and self.optimizer == "adam-tf":
             raise ValueError(f"weight_decay: {self.optimizer} has none")
+        for key, default, owner in (("momentum", 0.0, "sgd"), ("rho", 0.9, "adadelta"), ("averaging_start", 0, "asgd")):
+            if getattr(self, key) != default and self.optimizer != owner:
+                raise ValueError(f"{key}: {self.optimizer} has none; {owner} has")
+        if never := [one for one in self.snapshots if (epoch_of(one) or 0) > self.epochs]:
+            raise ValueError(f"snapshots: a training of {self.epochs} epochs has no {', '.join(never)}")
         if self.warmup_steps and self.warmup_ratio:
             raise ValueError("give warmup_steps or warmup_ratio, not both")
         if self.min_learning_rate and self.schedule == "constant":

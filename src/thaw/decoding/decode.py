@@ -15,6 +15,7 @@ from thaw.decoding.greedy import greedy
 from thaw.errors import UserError
 from thaw.models.store import BEST
 from thaw.training import environment
+from thaw.units import EVERY
 
 Decode = Callable[[LogProbs], str]
 
@@ -35,6 +36,19 @@ def read_utterances(path: Path) -> list[Utterance]:
     if not utterances:
         raise UserError(f"{path}: no utterances; see the table of rejects of this corpus")
     return utterances
+
+
+def with_head(recogniser: Recogniser, utterances: Sequence[Utterance], manifest: Path) -> Recogniser:
+    """The recogniser with the head for a manifest's utterances; UserError where languages have their own and none fits.
+
+    A model with one head answers for whatever language.
+    """
+    langs = sorted({utterance.lang for utterance in utterances})
+    if EVERY in recogniser.units:
+        return recogniser
+    if len(langs) > 1:
+        raise UserError(f"{manifest}: utterances of {', '.join(langs)}, which have a head each: decode them one by one")
+    return recogniser.speaking(langs[0])
 
 
 def make_decoder(
@@ -91,7 +105,7 @@ def decode(
     """Hypotheses rows {id, speaker, reference, hypothesis} of every utterance, sorted by id, and the record."""
     began = time.perf_counter()
     utterances = read_utterances(manifest)
-    recogniser = load_recogniser(model, device, threads, snapshot)
+    recogniser = with_head(load_recogniser(model, device, threads, snapshot), utterances, manifest)
     decoder = make_decoder(spec, recogniser, lm, lexicon, tune_on)
     tuned = time.perf_counter()
     rows = hypotheses(decoder.decode, emissions(recogniser, read_features(recogniser, utterances)))

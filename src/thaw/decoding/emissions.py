@@ -6,7 +6,7 @@ Shapes: B batch, T frames, F features, V classes (alphabet + blank; blank is the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from thaw.config.models import ModelSpec
 from thaw.corpora.manifest import Utterance
+from thaw.errors import UserError
 from thaw.frontends import features
 from thaw.models import LayeredModel, load_model
 from thaw.models.store import BEST
 from thaw.training.environment import choose_device, settle
-from thaw.units import Alphabet
+from thaw.units import EVERY, Alphabet, ByLanguage, Units, of_language, units_from
 
 BATCH_FRAMES = 8192  # frames of a batch, padding included: about 160 s of audio; sets no result, only memory and speed
 
@@ -31,7 +32,7 @@ LogProbs = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Features:
-    """A batch, on the CPU: features x (B, T, F), zero beyond their lengths (B,)."""
+    """A batch, on the CPU: features x (B, T, F), zero beyond their lengths (B,); or what some layers made of them."""
 
     x: Tensor
     lengths: Tensor
@@ -42,11 +43,25 @@ class Recogniser:
     """A trained model on its device, and what is needed to feed and read it."""
 
     model: LayeredModel
-    alphabet: Alphabet
+    units: ByLanguage[Units]  # of its heads
     frontend: str
     device: torch.device
     meta: dict[str, Any]
     lock: IO[str] | None  # holds the GPU while it is open
+    lang: str = EVERY  # whose head answers, where languages have their own
+
+    def speaking(self, lang: str) -> Recogniser:
+        """The same model with the head of a language; UserError where none serves it."""
+        of_language(self.units, lang)
+        return replace(self, lang=lang)
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """The characters of its head."""
+        units = of_language(self.units, self.lang)
+        if not isinstance(units, Alphabet):
+            raise UserError(f"decoding knows characters only, not {units.describe()}")
+        return units
 
     def log_probs(self, clips: Sequence[NDArray[np.int16]]) -> list[LogProbs]:
         """Natural log-probabilities (T, V) of each clip of 16 kHz samples, in the order given; one batch."""
@@ -60,14 +75,26 @@ class Recogniser:
             place[: len(row)] = torch.from_numpy(row)
         return Features(x, torch.tensor([len(row) for row in rows]))
 
-    def scores(self, batch: Features) -> list[LogProbs]:
-        """Natural log-probabilities (T, V) of each utterance of a batch."""
+    def advanced(self, batch: Features, done: int, upto: int) -> Features:
+        """A batch that `done` layers have made, after `upto` layers."""
+        if batch.x.shape[1] == 0:
+            return batch
+        with torch.inference_mode():
+            x, lengths = self.model(*self._there(batch), done=done, upto=upto)
+        return Features(x.cpu(), lengths.cpu())
+
+    def scores(self, batch: Features, done: int = 0) -> list[LogProbs]:
+        """Natural log-probabilities (T, V) of each utterance of a batch, which `done` layers have made."""
         if batch.x.shape[1] == 0:
             return [np.zeros((0, self.alphabet.classes), np.float32) for _ in batch.x]
         with torch.inference_mode():
-            logits, frames = self.model(batch.x.to(self.device), batch.lengths.to(self.device))
+            logits, frames = self.model(*self._there(batch), done=done, lang=self.lang)
             scores = logits.float().log_softmax(dim=-1).cpu().numpy()
         return [score[:count].copy() for score, count in zip(scores, frames.tolist(), strict=True)]
+
+    def _there(self, batch: Features) -> tuple[Tensor, Tensor]:
+        """A copy on the device, which a layer may write to: the batch may be used again."""
+        return batch.x.to(self.device, copy=True), batch.lengths.to(self.device)
 
 
 def load_recogniser(path: Path, device: str = "auto", threads: int = 1, snapshot: str = BEST) -> Recogniser:
@@ -76,7 +103,7 @@ def load_recogniser(path: Path, device: str = "auto", threads: int = 1, snapshot
     model, meta = load_model(path, snapshot)
     chosen, lock = choose_device(device)
     spec = TypeAdapter[ModelSpec](ModelSpec).validate_python(meta["model"])
-    return Recogniser(model.eval().to(chosen), Alphabet(meta["alphabet"]), spec.frontend, chosen, meta, lock)
+    return Recogniser(model.eval().to(chosen), units_from(meta), spec.frontend, chosen, meta, lock)
 
 
 def batches(utterances: Sequence[Utterance]) -> Iterator[list[Utterance]]:
@@ -101,8 +128,8 @@ def read_features(
 
 
 def emissions(
-    recogniser: Recogniser, read: Iterable[tuple[list[Utterance], Features]]
+    recogniser: Recogniser, read: Iterable[tuple[list[Utterance], Features]], done: int = 0
 ) -> Iterator[tuple[Utterance, LogProbs]]:
     """Each utterance of `read_features` with its log-probabilities (T, V), shortest utterance first."""
     for batch, x in read:
-        yield from zip(batch, recogniser.scores(x), strict=True)
+        yield from zip(batch, recogniser.scores(x, done), strict=True)

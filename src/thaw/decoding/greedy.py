@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thaw.units import Alphabet
+from thaw.units import Units
 
 
 def collapse(classes: NDArray[Any], blank: int) -> list[int]:
@@ -23,7 +23,7 @@ def tidy(text: str) -> str:
     return " ".join(text.split())
 
 
-def greedy(log_probs: ArrayLike, alphabet: Alphabet) -> str:
+def greedy(log_probs: ArrayLike, units: Units) -> str:
     """The text of the best path through log-probabilities or logits (T, V); ties go to the lower class."""
     classes = np.asarray(log_probs).argmax(axis=-1)
-    return tidy(alphabet.decode(collapse(classes, alphabet.blank)))
+    return tidy(units.decode(collapse(classes, units.size)))

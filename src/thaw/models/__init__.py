@@ -7,10 +7,15 @@ from thaw.models.deepspeech import deepspeech
 from thaw.models.layered import LayeredModel, Noise
 from thaw.models.quartznet import quartznet
 from thaw.models.store import load_model, load_tensors, save_model, save_tensors
+from thaw.units import EVERY, ByLanguage
 
 __all__ = ["LayeredModel", "Noise", "build", "load_model", "load_tensors", "save_model", "save_tensors"]
 
 
-def build(spec: ModelSpec, classes: int) -> LayeredModel:
-    """The model of `spec` with V = `classes` outputs (alphabet + blank, blank last); its weights are not yet drawn."""
-    return deepspeech(spec, classes) if isinstance(spec, DeepSpeechSpec) else quartznet(spec, classes)
+def build(spec: ModelSpec, classes: int | ByLanguage[int]) -> LayeredModel:
+    """The model of `spec` with V = `classes` outputs (units, and what the task adds: a blank, which is the last).
+
+    Where `classes` maps languages to such numbers, each has a head of its own. Weights are not yet drawn.
+    """
+    heads = {EVERY: classes} if isinstance(classes, int) else classes
+    return deepspeech(spec, heads) if isinstance(spec, DeepSpeechSpec) else quartznet(spec, heads)

@@ -15,23 +15,22 @@ from torch import Tensor, nn
 
 from thaw.config.models import DeepSpeechSpec
 from thaw.frontends import dimension
-from thaw.models.layered import Drop, Layer, LayeredModel
+from thaw.models.layered import Drop, Layer, LayeredModel, with_heads
+from thaw.units import ByLanguage
 
 
-def deepspeech(spec: DeepSpeechSpec, classes: int) -> LayeredModel:
-    """The model for V = `classes` outputs (alphabet + blank), its weights not yet drawn."""
+def deepspeech(spec: DeepSpeechSpec, classes: ByLanguage[int]) -> LayeredModel:
+    """The model with a head of V outputs for every language of `classes`, its weights not yet drawn."""
     inputs = dimension(spec.frontend) * (2 * spec.context + 1)
     hidden, clip = spec.hidden, spec.relu_clip
-    return LayeredModel(
-        {
-            "layer_1": Dense(inputs, hidden, clip, context=spec.context),
-            "layer_2": Dense(hidden, hidden, clip),
-            "layer_3": Dense(hidden, hidden, clip),
-            "lstm": Lstm(hidden, hidden),
-            "layer_5": Dense(hidden, hidden, clip),
-            "layer_6": Dense(hidden, classes, clip=None),
-        }
-    )
+    shared = {
+        "layer_1": Dense(inputs, hidden, clip, context=spec.context),
+        "layer_2": Dense(hidden, hidden, clip),
+        "layer_3": Dense(hidden, hidden, clip),
+        "lstm": Lstm(hidden, hidden),
+        "layer_5": Dense(hidden, hidden, clip),
+    }
+    return with_heads(spec, shared, {lang: Dense(hidden, count, clip=None) for lang, count in classes.items()})
 
 
 class Dense(Layer):

@@ -1,4 +1,4 @@
-"""The one shape all models share: an ordered stack of named layers, input side first, output layer last.
+"""The one shape all models share: an ordered stack of named layers, input side first, heads last.
 
 Shapes: B batch, T frames, F features, V classes (alphabet + blank; blank is the last class).
 """
@@ -6,13 +6,16 @@ Shapes: B batch, T frames, F features, V classes (alphabet + blank; blank is the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from thaw.config.models import ModelSpec, head_name
 from thaw.errors import UserError
 from thaw.randomness import seed_of
+from thaw.units import EVERY, ByLanguage, of_language
 
 Drop = Callable[[Tensor], Tensor]
 
@@ -48,6 +51,12 @@ class Noise:
         self.rates = rates
         self.place = (seed, "dropout", epoch)
         self.ids = ids
+
+    def part(self, rows: Sequence[int]) -> Noise:
+        """That of some rows of the batch."""
+        noise = copy(self)
+        noise.ids = [self.ids[row] for row in rows]
+        return noise
 
     def drop_for(self, layer: str) -> Drop:
         """The dropout function of one layer for this batch: (B, T, H) -> (B, T, H), inverted dropout."""
@@ -109,11 +118,23 @@ def is_norm(module: nn.Module) -> bool:
 class LayeredModel(nn.Module):
     """A stack of named layers; every surgery works on `layers` and needs to know nothing else of a model."""
 
-    def __init__(self, layers: Mapping[str, Layer], heads: Sequence[str] = ()) -> None:
+    def __init__(self, layers: Mapping[str, Layer], branches: ByLanguage[Sequence[str]] | None = None) -> None:
+        """`branches`: the layers that a language has for itself, behind those that all share; the last is its head."""
         super().__init__()
         self.layers = nn.ModuleDict(layers)
-        self.heads = tuple(heads) or tuple(layers)[-1:]  # the layers whose outputs are classes
+        self.branches = branches or {EVERY: tuple(layers)[-1:]}
+        own = {name for branch in self.branches.values() for name in branch}
+        self.trunk = tuple(name for name in layers if name not in own)  # what all languages share
         self.still: frozenset[str] = frozenset()  # layers whose norms keep their statistics in training too
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The layers whose outputs are classes."""
+        return tuple(branch[-1] for branch in self.branches.values())
+
+    def path(self, lang: str = EVERY) -> tuple[str, ...]:
+        """The layers that an utterance of a language goes through."""
+        return (*self.trunk, *of_language(self.branches, lang))
 
     def layer(self, name: str) -> Layer:
         """The layer called `name`."""
@@ -166,22 +187,37 @@ class LayeredModel(nn.Module):
 
     def padded(self, frames: int, upto: int) -> int:
         """How many frames the first `upto` layers make of a batch of `frames`, padding included."""
-        for name in list(self.layers)[:upto]:
+        for name in self.trunk[:upto]:
             frames = self.layer(name).padded(frames)
         return frames
 
     def forward(
-        self, x: Tensor, lengths: Tensor, noise: Noise | None = None, done: int = 0, upto: int | None = None
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        noise: Noise | None = None,
+        done: int = 0,
+        upto: int | None = None,
+        lang: str = EVERY,
     ) -> tuple[Tensor, Tensor]:
         """Features (B, T, F), lengths (B,) -> logits (B, T', V), lengths (B,). No noise: nothing is random.
 
         `done` layers are taken to have been computed: x is the output of the last of them. `upto` layers: the output
-        of the last of those instead of logits.
+        of the last of those instead of logits. `lang`: whose head, where languages have their own.
         """
-        for name in list(self.layers)[done:upto]:
+        for name in (self.path(lang) if upto is None else self.trunk)[done:upto]:
             drop = keep if noise is None else noise.drop_for(name)
             x, lengths = self.layer(name)(x, lengths, drop)
         return x, lengths
+
+
+def with_heads(spec: ModelSpec, shared: Mapping[str, Layer], heads: ByLanguage[Layer]) -> LayeredModel:
+    """The model whose languages share a stack and have a head each, named as `spec` says (`thaw.config.models`)."""
+    names = {lang: head_name(spec, lang) for lang in sorted(heads)}
+    return LayeredModel(
+        {**shared, **{name: heads[lang] for lang, name in names.items()}},
+        {lang: (name,) for lang, name in names.items()},
+    )
 
 
 def _difference(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

@@ -18,20 +18,20 @@ from torch import Tensor, nn
 from thaw.config.models import Block, QuartzNetSpec
 from thaw.frontends import dimension
 from thaw.models.deepspeech import draw_glorot
-from thaw.models.layered import Drop, Layer, LayeredModel
+from thaw.models.layered import Drop, Layer, LayeredModel, with_heads
+from thaw.units import ByLanguage
 
 PAD_TO = 16  # feature frames of a batch are padded to a multiple of this: batch norm sees the padding in training
 
 
-def quartznet(spec: QuartzNetSpec, classes: int) -> LayeredModel:
-    """The model for V = `classes` outputs (alphabet + blank), its weights not yet drawn."""
+def quartznet(spec: QuartzNetSpec, classes: ByLanguage[int]) -> LayeredModel:
+    """The model with a head of V outputs for every language of `classes`, its weights not yet drawn."""
     layers: dict[str, Layer] = {}
     channels = dimension(spec.frontend)
     for name, block in spec.blocks.items():
         layers[name] = ConvBlock(channels, block, pad_to=PAD_TO if name == "conv_1" else 1)
         channels = block.channels
-    layers["decoder"] = Decoder(channels, classes)
-    return LayeredModel(layers)
+    return with_heads(spec, layers, {lang: Decoder(channels, count) for lang, count in classes.items()})
 
 
 class BatchNorm(nn.BatchNorm1d):

@@ -15,19 +15,25 @@ from torch import Tensor
 
 from thaw.canonical import canonical_json
 from thaw.config.models import ModelSpec
+from thaw.config.tasks import TaskSpec
 from thaw.errors import UserError
 from thaw.files import replacing, verify
 from thaw.models.layered import LayeredModel
+from thaw.tasks import tasks_for
+from thaw.units import units_from
 
 BEST = "best"  # the snapshot that a model's own file holds
 METADATA = "thaw"  # the one metadata key: safetensors does not keep several in a fixed order
 
 
 def save_model(path: Path, model: LayeredModel, meta: Mapping[str, Any]) -> None:
-    """Write the model's weights and buffers; `meta` is plain and holds at least "model" (its spec) and "alphabet"."""
-    missing = {"model", "alphabet"} - set(meta)
-    if missing:
-        raise ValueError(f"meta lacks {sorted(missing)}")
+    """Write the model's weights and buffers.
+
+    `meta` is plain and holds at least "model" (its spec) and what `thaw.units.metadata_of` says of its heads.
+    """
+    lacks = [names[0] for names in (("model",), ("alphabet", "units", "heads")) if not set(names) & set(meta)]
+    if lacks:
+        raise ValueError(f"meta lacks {lacks}")
     save_tensors(path, model.state_dict(), meta)
 
 
@@ -43,7 +49,8 @@ def load_model(path: Path, snapshot: str = BEST) -> tuple[LayeredModel, dict[str
     tensors, meta = load_tensors(path, snapshot)
     try:
         spec = TypeAdapter[ModelSpec](ModelSpec).validate_python(meta["model"])
-        classes = len(meta["alphabet"]) + 1
+        task = TypeAdapter[TaskSpec](TaskSpec).validate_python(meta.get("task", {}))
+        classes = {lang: each.classes for lang, each in tasks_for(task, units_from(meta)).items()}
     except (KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{path}: not a model of thaw (its metadata has no usable model and alphabet)") from error
     model = build(spec, classes)

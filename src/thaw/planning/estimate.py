@@ -29,7 +29,8 @@ LISTING_ROW, INDEX_ROW, MANIFEST_ROW, HYPOTHESIS_ROW, COUNTS_ROW = 330, 150, 470
 ROWS_PER_SECOND = 25_000  # that the manifest room joins, normalises and writes (bench/release.py)
 BEAM_SPEED = 13_000  # × real time per core, times the beam: 132 × at beam 100, 23 × at 500 (bench/decoding.py)
 WEIGHT = 4  # bytes per parameter, fp32
-MOMENTS = {"adam-tf": 8, "novograd": 4}  # bytes per parameter: Adam has two moments, NovoGrad one
+MOMENTS = {"adam-tf": 8, "adam": 8, "adamw": 8, "adadelta": 8, "novograd": 4, "adagrad": 4, "asgd": 4, "sgd": 4}
+# bytes per parameter, of an optimiser's slots; sgd has one with momentum alone
 COPIES = 2  # of a finished run: its outputs, and those in its state folder until `thaw gc`
 
 

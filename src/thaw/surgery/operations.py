@@ -19,6 +19,7 @@ from thaw.config.run import RunRecipe
 from thaw.config.schema import FrozenSpec
 from thaw.errors import UserError
 from thaw.models.layered import LayeredModel, is_norm, layer_of
+from thaw.units import Alphabet, ByLanguage, Units, of_language, units_of
 
 START, FIRST = "start", "first"
 
@@ -68,12 +69,14 @@ class Freeze:
 Operation = Load | Reset | KeepRows | Freeze
 
 
-def operations_of(recipe: RunRecipe, model: LayeredModel, alphabet: str = "") -> tuple[Operation, ...]:
-    """What a recipe does to `model` before its training; `alphabet` is the start's, for rows of shared letters."""
-    return tuple(_operations(recipe, model, alphabet))
+def operations_of(
+    recipe: RunRecipe, model: LayeredModel, start: ByLanguage[Units] | None = None
+) -> tuple[Operation, ...]:
+    """What a recipe does to `model` before its training; `start`: the units of the start's heads, by language."""
+    return tuple(_operations(recipe, model, start or {}))
 
 
-def _operations(recipe: RunRecipe, model: LayeredModel, alphabet: str) -> Iterator[Operation]:
+def _operations(recipe: RunRecipe, model: LayeredModel, start: ByLanguage[Units]) -> Iterator[Operation]:
     elsewhere = {layer for load in recipe.loads for layer in load.layers}
     fresh = tuple(model.layers) if recipe.start == "scratch" else recipe.reset
     if kept := tuple(layer for layer in model.layers if layer not in {*fresh, *elsewhere}):
@@ -82,9 +85,11 @@ def _operations(recipe: RunRecipe, model: LayeredModel, alphabet: str) -> Iterat
         yield Load(load.origin, load.layers)
     if drawn := tuple(layer for layer in fresh if layer not in elsewhere):
         yield Reset(drawn, "draw", recipe.seed, recipe.draw)
-    if recipe.output_rows == "shared":
-        rows = tuple(shared_rows(recipe.alphabet, alphabet, recipe.letters).items())
-        yield from (KeepRows(head, rows) for head in model.heads if head in recipe.reset)
+    for lang, units in units_of(recipe).items() if recipe.output_rows == "shared" else ():
+        head = model.branches[lang][-1]
+        if head in recipe.reset:
+            rows = shared_rows(_characters(units), _characters(of_language(start, lang)), recipe.letters)
+            yield KeepRows(head, tuple(rows.items()))
     if recipe.freeze:
         yield Freeze(recipe.freeze, recipe.frozen)
 
@@ -100,6 +105,12 @@ def shared_rows(alphabet: str, source: str, letters: Mapping[str, str]) -> dict[
         raise UserError(f"letters: the start's alphabet {source!r} has no {', '.join(map(repr, lacking))}")
     found = {alphabet.index(new): source.index(old) for new, old in wanted.items() if old in source}
     return {**found, len(alphabet): len(source)}
+
+
+def _characters(units: Units) -> str:
+    if not isinstance(units, Alphabet):
+        raise UserError(f"output_rows: shared: rows are shared by letters, not by {units.describe()}")
+    return units.characters
 
 
 def apply(model: LayeredModel, operations: Sequence[Operation], sources: Sources) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
+from thaw.config.models import layer_names
 from thaw.config.run import RunRecipe
 from thaw.errors import UserError
 from thaw.models import LayeredModel, load_model
+from thaw.models.layered import layer_of
 from thaw.surgery.checks import last_acts
 from thaw.surgery.operations import START, Load, Operation
+from thaw.units import Units, units_from, units_of
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,9 @@ class Origin:
     meta: dict[str, Any]
 
     @property
-    def alphabet(self) -> str:
-        """The characters that its head gives."""
-        return str(self.meta["alphabet"])
+    def units(self) -> dict[str, Units]:
+        """What the classes of its heads are, by language."""
+        return units_from(self.meta)
 
 
 def read_origins(recipe: RunRecipe, start: Path | None, loads: Sequence[Path] = ()) -> dict[str, Origin]:
@@ -35,10 +38,12 @@ def read_origins(recipe: RunRecipe, start: Path | None, loads: Sequence[Path] = 
     wanted = [(START, start, recipe.snapshot)] if start is not None else []
     wanted += [(load.origin, path, load.snapshot) for load, path in zip(recipe.loads, loads, strict=True)]
     found = {}
-    for name, path, snapshot in wanted:
+    for origin, path, snapshot in wanted:
         assert path is not None
         model, meta = load_model(path, snapshot)
-        found[name] = Origin(path, model.state_dict(), meta)
+        others = set(model.heads) - set(layer_names(recipe.model, recipe.heads))  # languages not learnt here
+        tensors = {name: tensor for name, tensor in model.state_dict().items() if layer_of(name) not in others}
+        found[origin] = Origin(path, tensors, meta)
     return found
 
 
@@ -47,10 +52,11 @@ def check_heads(
 ) -> None:
     """UserError where a head would come from a model whose classes mean other letters."""
     acts = last_acts(operations)
-    for head in model.heads:
+    for lang, units in units_of(recipe).items():
+        head = model.branches[lang][-1]
         act = acts.get(head)
-        if isinstance(act, Load) and (origin := origins[act.origin]).alphabet != recipe.alphabet:
+        if isinstance(act, Load) and (origin := origins[act.origin]).units.get(lang, units).plain() != units.plain():
             raise UserError(
-                f"{origin.path}: its alphabet is {origin.alphabet!r}, the recipe's {recipe.alphabet!r}; "
+                f"{origin.path}: its units are {origin.units[lang].describe()}, the recipe's {units.describe()}; "
                 f"an output layer means other letters there: reset {head}"
             )

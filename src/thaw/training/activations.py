@@ -46,7 +46,7 @@ def constant_layers(surgery: Surgery, recipe: RunRecipe) -> int:
         return 0
     rates = surgery.dropout_rates(recipe.recipe.dropout)
     count = 0
-    for name in surgery.model.layers:
+    for name in surgery.model.trunk:
         moves = recipe.frozen.norm != "eval" and norms(surgery.model, name)
         if name not in surgery.frozen_layers or rates[name] or moves:
             break
@@ -66,6 +66,7 @@ class Activations(Examples):
     ) -> None:
         self.utterances = examples.utterances
         self.labels = examples.labels
+        self.tasks = examples.tasks
         self.examples = examples
         self.model = model
         self.done = done

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.errors import UserError
 from thaw.frontends import features
 from thaw.randomness import rng
+from thaw.tasks import Task
 from thaw.training.augment import Augment
-from thaw.training.ctc import required_frames
-from thaw.units import Alphabet, OutsideAlphabet
+from thaw.units import EVERY, ByLanguage, of_language
 
 CACHE_BYTES = 4 << 30  # about 230 hours of DeepSpeech features
 JITTER = 0.1  # durations are stretched by up to this share before they are bucketed, anew in each epoch
@@ -37,6 +38,23 @@ class Batch:
     lengths: Tensor  # (B,) int64, frames
     targets: Tensor  # (N,) int32
     target_lengths: Tensor  # (B,) int32
+    langs: tuple[str, ...]
+    texts: tuple[str, ...]  # what was said, to count errors by
+
+    def part(self, rows: Sequence[int]) -> Batch:
+        """Some of its rows, in this order, padded as far as the whole batch; itself where they are all."""
+        if list(rows) == list(range(len(self.ids))):
+            return self
+        targets = torch.split(self.targets, self.target_lengths.tolist())
+        return Batch(
+            ids=tuple(self.ids[row] for row in rows),
+            x=self.x[list(rows)],
+            lengths=self.lengths[list(rows)],
+            targets=torch.cat([targets[row] for row in rows]),
+            target_lengths=self.target_lengths[list(rows)],
+            langs=tuple(self.langs[row] for row in rows),
+            texts=tuple(self.texts[row] for row in rows),
+        )
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its features on `device`."""
@@ -51,10 +69,15 @@ class Examples:
     """
 
     def __init__(
-        self, utterances: Iterable[Utterance], alphabet: Alphabet, frontend: str, cache_bytes: int = CACHE_BYTES
+        self,
+        utterances: Iterable[Utterance],
+        tasks: ByLanguage[Task],
+        frontend: str,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.utterances = sorted(utterances, key=lambda u: (u.samples, u.id))
-        self.labels = [np.asarray(_encode(alphabet, u), dtype=np.int32) for u in self.utterances]
+        self.tasks = tasks
+        self.labels = [np.asarray(_labels(tasks, u), dtype=np.int32) for u in self.utterances]
         self.frontend = frontend
         self.free_bytes = cache_bytes
         self.cache: dict[tuple[int, float], NDArray[np.float32]] = {}  # by index and speed
@@ -70,7 +93,8 @@ class Examples:
         """Features (T, F) of one utterance, at its speed and with its dither; not masked. Not to be written to."""
         utterance, factor = self.utterances[index], 1.0
         if augment and augment.spec.speed:
-            factor = augment.factor(utterance.id, utterance.samples, required_frames(self.labels[index].tolist()))
+            needed = of_language(self.tasks, utterance.lang).least_frames(self.labels[index].tolist())
+            factor = augment.factor(utterance.id, utterance.samples, needed)
         kept = None if augment and augment.spec.dither else self.cache.get((index, factor))
         if kept is not None:
             return kept
@@ -80,6 +104,19 @@ class Examples:
             self.free_bytes -= made.nbytes
             self.cache[index, factor] = made
         return made
+
+    def head(self, index: int) -> str:
+        """Which head serves an utterance: that of its language, or the one for every language."""
+        return EVERY if EVERY in self.tasks else self.utterances[index].lang
+
+    def amounts(self) -> dict[str, Any]:
+        """How much there is: what was really trained or evaluated on."""
+        return {
+            "utterances": len(self),
+            "hours": self.seconds(range(len(self))) / 3600,
+            "characters": sum(len(utterance.text) for utterance in self.utterances),
+            "speakers": len({utterance.speaker for utterance in self.utterances}),
+        }
 
     def forget(self, indices: Iterable[int]) -> None:
         """Free what is kept of these utterances as they are."""
@@ -106,19 +143,23 @@ class Examples:
             lengths=torch.tensor([len(row) for row in rows]),
             targets=torch.from_numpy(np.concatenate(labels)),
             target_lengths=torch.tensor([len(label) for label in labels], dtype=torch.int32),
+            langs=tuple(self.utterances[i].lang for i in indices),
+            texts=tuple(self.utterances[i].text for i in indices),
         )
 
 
-def _encode(alphabet: Alphabet, utterance: Utterance) -> list[int]:
+def _labels(tasks: ByLanguage[Task], utterance: Utterance) -> list[int]:
     try:
-        return alphabet.encode(utterance.text)
-    except OutsideAlphabet as error:
+        return of_language(tasks, utterance.lang).labels(utterance)
+    except UserError as error:
         raise UserError(
             f"utterance {utterance.id}: {error}; the manifest was made with another alphabet than the recipe's"
         ) from error
 
 
-def read_examples(paths: Sequence[Path], alphabet: Alphabet, frontend: str, cache_bytes: int = CACHE_BYTES) -> Examples:
+def read_examples(
+    paths: Sequence[Path], tasks: ByLanguage[Task], frontend: str, cache_bytes: int = CACHE_BYTES
+) -> Examples:
     """The utterances of several manifests as one split.
 
     Raises UserError where they hold nothing, or one id twice (ids name the random streams of an utterance).
@@ -131,7 +172,7 @@ def read_examples(paths: Sequence[Path], alphabet: Alphabet, frontend: str, cach
         if utterance.id in seen:
             raise UserError(f"{', '.join(map(str, paths))}: utterance {utterance.id} occurs twice; ids must be unique")
         seen.add(utterance.id)
-    return Examples(utterances, alphabet, frontend, cache_bytes)
+    return Examples(utterances, tasks, frontend, cache_bytes)
 
 
 def epoch_batches(

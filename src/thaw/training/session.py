@@ -1,4 +1,4 @@
-"""One start of a training: find its state, resume or begin, drive the trainer, save, stop, deliver.
+"""One start of a training: find its state, resume or begin, drive the learner, save, stop, deliver.
 
 Every start is the same command. It does what is left to do: all of it, the rest of it, or only copying the outputs of
 a training that had been finished before.
@@ -7,10 +7,8 @@ a training that had been finished before.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,44 +18,19 @@ from thaw.config.models import semantic
 from thaw.config.run import RunRecipe
 from thaw.errors import Unfinished, UserError
 from thaw.files import write_json, write_jsonl
-from thaw.models import build, load_tensors, save_model, save_tensors
-from thaw.models.layered import LayeredModel
-from thaw.surgery.operations import START, operations_of
-from thaw.surgery.origins import check_heads, read_origins
-from thaw.surgery.surgery import Surgery, parameter_counts, prepare
+from thaw.models import save_tensors
 from thaw.training import environment
-from thaw.training.activations import Activations, computed_once
-from thaw.training.data import Examples, read_examples
+from thaw.training.begin import Job, begin, check_start
 from thaw.training.distributed import World
+from thaw.training.learner import Diverged, Learner, Moment
 from thaw.training.lock import exclusive
-from thaw.training.optim import Optimizer, optimizer_for
 from thaw.training.recorders import Files, Lines, Recorders, Status, TensorBoard
 from thaw.training.state import Checkpoint, StateFolder, state_key
 from thaw.training.stopping import Stop
-from thaw.training.trainer import Diverged, Moment, Progress, Trainer
-from thaw.units import Alphabet
+from thaw.units import metadata_of, units_of
 
+FIRST, BEST, LAST = "first", "best", "last"  # snapshots; the others are epoch-N
 SAVE_SHARE = 0.05  # of the time that the checkpoints at the ends of epochs may cost
-
-
-@dataclass(frozen=True)
-class Job:
-    """What `thaw train` was asked to do. Nothing outside `recipe` changes what is learnt."""
-
-    recipe: RunRecipe
-    train: Sequence[Path]
-    dev: Sequence[Path]
-    outputs: Mapping[str, Path]  # where to copy which file of the result, by its name there
-    state: Path
-    start: Path | None = None
-    start_optimizer: Path | None = None
-    loads: Sequence[Path] = ()  # the files of the recipe's `loads`, in its order
-    budget: float = 0.0  # seconds; 0: none
-    wait: float = 0.0  # seconds, for another trainer at work on the same state
-    checkpoint_seconds: float = 60.0
-    threads: int = 1
-    device: str = "auto"
-    tensorboard: Path | None = None
 
 
 def train(job: Job) -> None:
@@ -96,32 +69,16 @@ def train(job: Job) -> None:
             gpu_lock.close()
 
 
-def check_start(job: Job) -> None:
-    """Raise UserError where the files of a start and the recipe contradict each other."""
-    recipe = job.recipe
-    if (recipe.start == "scratch") != (job.start is None):
-        given = "no --start" if job.start is None else f"--start {job.start}"
-        raise UserError(f"the recipe starts from {recipe.start!r}, but there is {given}")
-    if len(recipe.loads) != len(job.loads):
-        raise UserError(
-            f"the recipe loads layers from {len(recipe.loads)} more runs; --load names {len(job.loads)} files"
-        )
-    if recipe.optimizer_state == "transferred" and (job.start_optimizer is None or not job.start_optimizer.is_file()):
-        raise UserError(
-            f"the recipe transfers the optimizer state, but {job.start_optimizer or '--start-optimizer'} is missing; "
-            "give the optimizer.safetensors of the run it starts from, or set optimizer_state: fresh"
-        )
-
-
 class Session:
     """Everything between the lock and the outputs."""
 
     def __init__(self, job: Job, folder: StateFolder, world: World, stop: Stop) -> None:
         self.job, self.folder, self.world, self.stop = job, folder, world, stop
         self.recipe = job.recipe
-        self.alphabet = Alphabet(self.recipe.alphabet)
+        self.meta = metadata(self.recipe)  # of the files of weights
         self.recorders = Recorders([Lines(), Files(folder.path)] if world.leads else [])
         self.attempt = 1
+        self.snapshots: list[str] = []  # that are on disk, beside the best epoch
         self.earlier_seconds = 0.0  # of earlier starts, up to the checkpoint
         self.earlier_environments: list[dict[str, Any]] = []
         self.environment = environment.record(world.device, world.size)
@@ -133,14 +90,13 @@ class Session:
         if self.world.leads:
             self.folder.sweep()
         self.folder.check_failed()
-        examples, dev = (
-            read_examples(paths, self.alphabet, self.recipe.model.frontend) for paths in (self.job.train, self.job.dev)
-        )
-        trainer, surgery, checks = self.build(examples, dev)
-        self.resume(trainer)
+        begun = begin(self.job, self.world, self.recorders.say)
+        learner = begun.learner
+        self.save_first(learner)
+        self.resume(learner)
         outcome = "failed"
         try:
-            self.drive(trainer)
+            self.drive(learner)
             outcome = "finished"
         except Diverged as error:
             if self.world.leads:
@@ -155,9 +111,9 @@ class Session:
             raise
         finally:
             self.recorders.close(outcome)
-        checks["end"] = surgery.check_end(trainer.optimizer.unmoved())
+        checks = begun.check_end()
         if self.world.leads:
-            self.finish(trainer, checks)
+            self.finish(learner, checks)
 
     def note_end(self) -> None:
         """Remember that this start was not killed; a disk that is full or gone has been told of by what ends it."""
@@ -165,75 +121,26 @@ class Session:
             with suppress(UserError):
                 self.folder.close_attempt()
 
-    # --- building and resuming ----------------------------------------------------------------
+    # --- resuming ---------------------------------------------------------------------------
 
-    def build(self, examples: Examples, dev: Examples) -> tuple[Trainer, Surgery, dict[str, Any]]:
-        """The trainer at its first step, the surgery that prepared its model, and what the checks said."""
-        recipe = self.recipe
-        model = build(recipe.model, self.alphabet.classes)
-        surgery = self.operate(model)
-        checks: dict[str, Any] = {"start": surgery.check_start()}
-        model.to(self.world.device)
-        optimizer = optimizer_for(recipe.recipe, surgery.trainable())
-        if recipe.optimizer_state == "transferred":
-            checks["optimizer_transferred"] = self.transfer(optimizer, surgery)
-        done = computed_once(surgery, recipe, [examples, dev], self.world.device)
-        if done:
-            checks["computed_once"] = list(model.layers)[:done]
-            examples, dev = (
-                Activations(split, model, done, self.world.device, recipe.recipe.precision, trained)
-                for split, trained in ((examples, True), (dev, False))
-            )
-        say = self.recorders.say
-        trainer = Trainer(recipe, model, surgery, optimizer, examples, dev, self.alphabet, self.world, say, done)
-        if not trainer.steps_per_epoch:
-            raise UserError(
-                f"the training set has {len(examples)} utterances and drop_last is on, so a batch of "
-                f"{recipe.recipe.batch_size} is never full; lower batch_size or set drop_last: false"
-            )
-        return trainer, surgery, checks
-
-    def operate(self, model: LayeredModel) -> Surgery:
-        """Give the model its first weights, from wherever the recipe says, and freeze what it freezes."""
-        origins = read_origins(self.recipe, self.job.start, self.job.loads)
-        start = origins.get(START)
-        operations = operations_of(self.recipe, model, start.alphabet if start else "")
-        check_heads(self.recipe, model, operations, origins)
-        sources = {name: origin.tensors for name, origin in origins.items()}
-        return prepare(model, operations, sources, start.meta if start else None)
-
-    def transfer(self, optimizer: Optimizer, surgery: Surgery) -> list[str]:
-        """Take over the start's optimiser state for the layers that keep their weights; gives the names taken."""
-        assert self.job.start_optimizer is not None  # see check_start
-        state, _ = load_tensors(self.job.start_optimizer)
-        kept = {f"{name}/{moment}" for name in surgery.kept_parameters() for moment in "mv"}
-        shapes = {name: tensor.shape for name, tensor in optimizer.state().items() if name in kept}
-        wrong = [name for name, shape in shapes.items() if name in state and state[name].shape != shape]
-        if "step" not in state or wrong:
-            raise UserError(
-                f"{self.job.start_optimizer}: not the optimizer state of {self.job.start} {wrong or ''}".rstrip()
-            )
-        return optimizer.transfer(state, surgery.kept_parameters())
-
-    def resume(self, trainer: Trainer) -> None:
-        """Put the trainer where the last readable checkpoint was, count the start, and set up TensorBoard."""
+    def resume(self, learner: Learner) -> None:
+        """Put the learner where the last readable checkpoint was, count the start, and set up TensorBoard."""
         checkpoint, warnings = self.folder.load()
         for warning in warnings:
             self.recorders.say(f"warning: {warning}")
         if checkpoint:
-            trainer.model.load_state_dict(part(checkpoint.tensors, "model/"))
-            trainer.optimizer.restore(part(checkpoint.tensors, "optimizer/"))
-            trainer.progress = Progress.from_plain(checkpoint.facts["progress"])
+            learner.restore(checkpoint.tensors, checkpoint.facts)
+            self.snapshots = list(checkpoint.facts["snapshots"])
             self.earlier_seconds = checkpoint.facts["seconds"]
             self.note_environments(checkpoint.facts["environments"])
-        progress = trainer.progress
+        place = learner.place
         if self.world.leads:
             write_json(self.folder.path / "recipe.json", semantic(self.recipe))
-            self.attempt = self.folder.open_attempt((progress.epoch, progress.batch), self.recorders.say)
+            self.attempt = self.folder.open_attempt((place.epoch, place.unit), self.recorders.say)
         if checkpoint:
-            self.recorders.say(f"resumed at epoch {progress.epoch}, step {progress.step} (start {self.attempt})")
+            self.recorders.say(f"resumed at epoch {place.epoch}, step {place.step} (start {self.attempt})")
         if self.job.tensorboard and self.world.leads:
-            self.recorders.recorders.append(TensorBoard(self.job.tensorboard, progress.step))
+            self.recorders.recorders.append(TensorBoard(self.job.tensorboard, place.step))
 
     def note_environments(self, known: list[dict[str, Any]]) -> None:
         """Remember other environments that had a part in this training, and warn of them."""
@@ -246,23 +153,23 @@ class Session:
 
     # --- the loop -----------------------------------------------------------------------------
 
-    def drive(self, trainer: Trainer) -> None:
-        """Run the trainer; between its units of work save checkpoints, tell recorders, and stop when it is time."""
+    def drive(self, learner: Learner) -> None:
+        """Run the learner; between its units of work save checkpoints, tell recorders, and stop when it is time."""
         self.unit_began = self.training_began = self.saved = time.monotonic()
-        trainer_audio = trainer.progress.audio_seconds
-        for moment in trainer.run():
+        audio_before = learner.place.audio_seconds
+        for moment in learner.run():
             now = time.monotonic()
             self.stop.slowest_unit = max(self.stop.slowest_unit, now - self.unit_began)
             self.steps_here += moment is Moment.STEP
-            self.audio_here = trainer.progress.audio_seconds - trainer_audio
-            self.tell(trainer, moment)
+            self.audio_here = learner.place.audio_seconds - audio_before
+            self.tell(learner, moment)
             reason = self.stop.reason()
             # All processes must stop at the same place, or the others would wait for this one for ever.
             if self.world.total([bool(reason)])[0]:
-                self.save(trainer)
-                raise Unfinished(self.goodbye(trainer, reason or "another process was stopped"))
+                self.save(learner)
+                raise Unfinished(self.goodbye(learner, reason or "another process was stopped"))
             if self.due(moment, now):
-                self.save(trainer)
+                self.save(learner)
             self.unit_began = time.monotonic()
 
     def due(self, moment: Moment, now: float) -> bool:
@@ -271,36 +178,43 @@ class Session:
         cheap = moment is Moment.EPOCH and since * SAVE_SHARE >= self.stop.slowest_save
         return cheap or (moment is not Moment.DEV and since >= self.job.checkpoint_seconds)
 
-    def save(self, trainer: Trainer) -> None:
-        """Write a checkpoint, and before it the best epoch that it names."""
+    def save(self, learner: Learner) -> None:
+        """Write a checkpoint, and before it the weights that it names."""
         if not self.world.leads:
             return
         began = time.monotonic()
-        self.save_best(trainer)
-        tensors = {f"model/{name}": tensor.cpu() for name, tensor in trainer.model.state_dict().items()}
-        tensors |= {f"optimizer/{name}": tensor.cpu() for name, tensor in trainer.optimizer.state().items()}
+        self.save_weights(learner)
         facts = {
-            "progress": trainer.progress.plain(),
-            "best": trainer.progress.best,
+            **learner.facts(),
+            "best": learner.best,
+            "snapshots": self.snapshots,
             "seconds": self.seconds(),
             "environments": [*self.earlier_environments, self.environment],
         }
-        self.folder.save(Checkpoint(tensors, facts))
+        self.folder.save(Checkpoint(learner.tensors(), facts))
         self.saved = time.monotonic()
         self.stop.slowest_save = max(self.stop.slowest_save, self.saved - began)
 
-    def save_best(self, trainer: Trainer) -> None:
-        """Write the best epoch's files where they are not on disk yet."""
-        if trainer.best_tensors is None or trainer.progress.best is None:
-            return
-        epoch = int(trainer.progress.best["epoch"])
-        weights, optimizer = trainer.best_tensors
-        spec = self.recipe.model_dump(mode="json")
-        model_path, optimizer_path = self.folder.best_paths(epoch)
-        meta = {"model": spec["model"], "alphabet": self.recipe.alphabet, "run": spec, "epoch": epoch}
-        save_model(model_path, with_weights(self.recipe, self.alphabet, weights), meta)
-        save_tensors(optimizer_path, optimizer, {"optimizer": self.recipe.recipe.optimizer, "epoch": epoch})
-        trainer.best_tensors = None
+    def save_weights(self, learner: Learner) -> None:
+        """Write the best epoch and the snapshots that are not on disk yet."""
+        for snapshot, kept in learner.unsaved().items():
+            if snapshot == BEST:
+                model_path, optimizer_path = self.folder.best_paths(kept.epoch)
+                save_tensors(model_path, kept.weights, {**self.meta, "epoch": kept.epoch})
+                about = {"optimizer": self.recipe.recipe.optimizer, "epoch": kept.epoch}
+                save_tensors(optimizer_path, kept.optimizer, about)
+            else:
+                self.save_snapshot(snapshot, kept.weights, kept.epoch)
+
+    def save_snapshot(self, snapshot: str, weights: Mapping[str, Tensor], epoch: int) -> None:
+        """Write weights that the recipe wants kept beside the best ones."""
+        save_tensors(self.folder.snapshot_path(snapshot), weights, {**self.meta, "epoch": epoch})
+        self.snapshots = sorted({*self.snapshots, snapshot})
+
+    def save_first(self, learner: Learner) -> None:
+        """Keep the weights from before the first step; every start makes the same ones before it resumes."""
+        if self.world.leads and FIRST in self.recipe.recipe.snapshots:
+            self.save_snapshot(FIRST, learner.weights(), 0)
 
     def seconds(self) -> float:
         """Wall clock of all starts so far, without what was lost to kills."""
@@ -308,83 +222,61 @@ class Session:
 
     # --- telling ------------------------------------------------------------------------------
 
-    def tell(self, trainer: Trainer, moment: Moment) -> None:
+    def tell(self, learner: Learner, moment: Moment) -> None:
         """Pass on where the training is."""
-        progress, sums = trainer.progress, trainer.progress.sums
         if moment is Moment.DEV:
             return
+        place, rows = learner.place, learner.rows
         elapsed = time.monotonic() - self.training_began
-        steps = trainer.steps_per_epoch * self.recipe.recipe.epochs
         status = Status(
-            epoch=progress.epoch - (moment is Moment.EPOCH),
+            epoch=place.epoch - (moment is Moment.EPOCH),
             epochs=self.recipe.recipe.epochs,
-            step=progress.step,
-            steps=steps,
-            loss=sums.loss / sums.utterances if sums.utterances else None,
-            dev_loss=progress.rows[-1]["dev_loss"] if progress.rows else None,
-            best=progress.best["dev_loss"] if progress.best else None,
+            step=place.step,
+            steps=place.steps,
+            loss=place.loss,
+            dev_loss=rows[-1]["dev_loss"] if rows else None,
+            best=place.best,
             audio_rate=self.audio_here / elapsed,
             seconds=self.seconds(),
-            seconds_left=elapsed / self.steps_here * (steps - progress.step) if self.steps_here else None,
+            seconds_left=elapsed / self.steps_here * (place.steps - place.step) if self.steps_here else None,
         )
         if moment is Moment.STEP:
             self.recorders.step(status)
         else:
-            self.recorders.epoch(status, progress.rows)
+            self.recorders.epoch(status, rows)
 
-    def goodbye(self, trainer: Trainer, reason: str) -> str:
-        progress = trainer.progress
-        where = f"epoch {progress.epoch} of {self.recipe.recipe.epochs}, step {progress.step}"
+    def goodbye(self, learner: Learner, reason: str) -> str:
+        place = learner.place
+        where = f"epoch {place.epoch} of {self.recipe.recipe.epochs}, step {place.step}"
         return f"{reason}; saved at {where}; the same command goes on from there"
 
-    def finish(self, trainer: Trainer, checks: dict[str, Any]) -> None:
+    def finish(self, learner: Learner, checks: dict[str, Any]) -> None:
         """Write the record and gather the result."""
-        progress, recipe = trainer.progress, self.recipe.recipe
-        assert progress.best is not None  # the first dev loss is finite, or the trainer had raised Diverged
-        self.save_best(trainer)
-        write_jsonl(self.folder.path / "metrics.jsonl", progress.rows)
-        parts = {"train": trainer.examples, "dev": trainer.dev}
-        stopped = f"no improvement for {recipe.early_stop_epochs} epochs" if trainer.stopped_early else "all epochs"
+        assert learner.best is not None  # the first dev loss is finite, or the learner had raised Diverged
+        self.save_weights(learner)
+        if LAST in self.recipe.recipe.snapshots:
+            self.save_snapshot(LAST, learner.weights(), len(learner.rows))
+        write_jsonl(self.folder.path / "metrics.jsonl", learner.rows)
         self.folder.finish(
-            int(progress.best["epoch"]),
+            int(learner.best["epoch"]),
             {
                 "recipe": self.recipe.model_dump(mode="json"),
                 "checks": checks,
-                "corpora": {name: corpus_counts(part) for name, part in parts.items()},
-                "parameters": parameter_counts(trainer.model),
-                "best": progress.best,
-                "epochs": len(progress.rows),
-                "steps": progress.step,
-                "stopped": stopped,
-                "non_finite": sum(row["non_finite"] for row in progress.rows),
+                **learner.record(),
                 "cost": {
                     "seconds": self.seconds(),
-                    "audio_hours": progress.audio_seconds / 3600,
+                    "audio_hours": learner.place.audio_seconds / 3600,
                     "attempts": self.attempt,
                 },
                 "environment": self.environment,
                 "earlier_environments": self.earlier_environments,
             },
+            self.snapshots,
         )
 
 
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors under a prefix, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def with_weights(recipe: RunRecipe, alphabet: Alphabet, weights: Mapping[str, Tensor]) -> LayeredModel:
-    """A model of the recipe with these weights."""
-    model = build(recipe.model, alphabet.classes)
-    model.load_state_dict(dict(weights))
-    return model
-
-
-def corpus_counts(examples: Examples) -> dict[str, Any]:
-    """What was really trained or evaluated on."""
-    return {
-        "utterances": len(examples),
-        "hours": examples.seconds(range(len(examples))) / 3600,
-        "characters": sum(len(utterance.text) for utterance in examples.utterances),
-        "speakers": len({utterance.speaker for utterance in examples.utterances}),
-    }
+def metadata(recipe: RunRecipe) -> dict[str, Any]:
+    """What every file of a run's weights says: the model, its heads' units, the run."""
+    plain = recipe.model_dump(mode="json")
+    task = semantic(recipe.task)
+    return {"model": plain["model"], **metadata_of(units_of(recipe)), "run": plain, **({"task": task} if task else {})}

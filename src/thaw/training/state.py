@@ -4,6 +4,7 @@
       recipe.json              what is trained here, for people
       checkpoint-{0,1}.safetensors   the last two checkpoints; each write replaces the older one
       best-<epoch>-model.safetensors, best-<epoch>-optimizer.safetensors
+      snapshot-<name>.safetensors    other weights that the recipe keeps
       metrics.jsonl, progress.json   for people and `thaw runs`
       attempts.json            how often a training started here, and from where
       FAILED_PERMANENT         why another start would fail as well
@@ -36,7 +37,7 @@ from thaw.config.run import RunRecipe
 from thaw.corpora.manifest import manifest_sha256
 from thaw.errors import Unfinished, UserError
 from thaw.files import copy, read_json, remove, replacing, sync_folder, verify, write_json, write_text
-from thaw.models.store import write_tensors
+from thaw.models.store import load_tensors, save_tensors, write_tensors
 
 SLOTS = 2
 IDLE_STARTS = 3  # starts from one position without a step of progress before something must be wrong
@@ -126,6 +127,10 @@ class StateFolder:
             raise ValueError(f"its best epoch's files are missing: {best['epoch']}")
         for each in self.best_paths(int(best["epoch"])) if best else ():
             verify(each)
+        for snapshot in facts.get("snapshots", ()):
+            if not self.snapshot_path(snapshot).exists():
+                raise ValueError(f"its snapshot {snapshot} is missing")
+            verify(self.snapshot_path(snapshot))
         return Checkpoint(tensors, facts)
 
     def _slot(self, number: int) -> Path:
@@ -136,6 +141,10 @@ class StateFolder:
     def best_paths(self, epoch: int) -> tuple[Path, Path]:
         """Where the model and the optimiser of a best epoch live."""
         return self.path / f"best-{epoch}-model.safetensors", self.path / f"best-{epoch}-optimizer.safetensors"
+
+    def snapshot_path(self, snapshot: str) -> Path:
+        """Where the weights of a snapshot live that the recipe wants kept."""
+        return self.path / f"snapshot-{snapshot}.safetensors"
 
     def _drop_old_bests(self) -> None:
         named: set[Path] = set()
@@ -224,11 +233,11 @@ class StateFolder:
         """The folder of the finished outputs; it exists only once they are complete and on the disk."""
         return self.path / "result"
 
-    def finish(self, best_epoch: int, record: dict[str, Any]) -> None:
+    def finish(self, best_epoch: int, record: dict[str, Any], snapshots: Sequence[str] = ()) -> None:
         """Gather the outputs in `result`, then delete what only an unfinished training needs.
 
-        Raises Unfinished where the best epoch's files are not what was written: the next start goes back to the last
-        checkpoint that is whole.
+        `snapshots` are joined into one file. Raises Unfinished where the files of weights are not what was written: the
+        next start goes back to the last checkpoint that is whole.
         """
         self.check_here()
         draft = self.path / "result.part"
@@ -242,13 +251,30 @@ class StateFolder:
             except UserError as error:
                 raise Unfinished(f"{error}; the same command goes back to the last checkpoint that is whole") from error
         write_text(draft / "model.sha256", file_sha256(draft / "model.safetensors") + "\n")
+        if snapshots:
+            self._join(snapshots, draft / "snapshots.safetensors")
+            write_text(draft / "snapshots.sha256", file_sha256(draft / "snapshots.safetensors") + "\n")
         copy(self.path / "metrics.jsonl", draft / "metrics.jsonl")
         write_json(draft / "run.json", record)
         sync_folder(draft)
         draft.replace(self.result)
         sync_folder(self.path)
-        for path in (*self.path.glob("checkpoint-*"), *self.path.glob("best-*"), self.path / "attempts.json"):
+        weights = [path for kind in ("checkpoint", "best", "snapshot") for path in self.path.glob(f"{kind}-*")]
+        for path in (*weights, self.path / "attempts.json"):
             remove(path)
+
+    def _join(self, snapshots: Sequence[str], target: Path) -> None:
+        """One file of several snapshots: tensors are named <snapshot>/<name>, its metadata says the epoch of each."""
+        tensors: dict[str, Tensor] = {}
+        epochs, meta = dict[str, int](), dict[str, Any]()
+        for snapshot in snapshots:
+            try:
+                its, meta = load_tensors(self.snapshot_path(snapshot))
+            except UserError as error:
+                raise Unfinished(f"{error}; the same command goes back to the last checkpoint that is whole") from error
+            epochs[snapshot] = meta.pop("epoch")
+            tensors |= {f"{snapshot}/{name}": tensor for name, tensor in its.items()}
+        save_tensors(target, tensors, {**meta, "snapshots": epochs})
 
     def deliver(self, outputs: Mapping[str, Path]) -> None:
         """Copy the finished outputs, by their names in `result`, to where they are wanted; sweep there.

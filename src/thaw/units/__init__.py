@@ -1,5 +1,18 @@
-"""Units: what the classes of an output layer are. Characters are one kind."""
+"""Units: what the classes of a head are. Characters are one kind."""
 
 from thaw.units.characters import Alphabet, OutsideAlphabet, ctc_frames, describe
+from thaw.units.units import EVERY, ByLanguage, Units, metadata_of, of_language, units_from, units_of
 
-__all__ = ["Alphabet", "OutsideAlphabet", "ctc_frames", "describe"]
+__all__ = [
+    "EVERY",
+    "Alphabet",
+    "ByLanguage",
+    "OutsideAlphabet",
+    "Units",
+    "ctc_frames",
+    "describe",
+    "metadata_of",
+    "of_language",
+    "units_from",
+    "units_of",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any, ClassVar
 
 from thaw.errors import UserError
 
@@ -22,13 +23,28 @@ def describe(characters: str) -> str:
 
 
 class Alphabet:
-    """Maps text to class numbers and back. Classes: 0 … len - 1 the characters, len the blank."""
+    """Characters as units. Classes of a CTC head: 0 … size - 1 the characters, size the blank."""
+
+    kind: ClassVar[str] = "characters"
 
     def __init__(self, characters: str) -> None:
         if not characters or len(set(characters)) != len(characters):
             raise UserError(f"an alphabet is a string of different characters, not {characters!r}")
         self.characters = characters
         self._ids = {character: number for number, character in enumerate(characters)}
+
+    @property
+    def size(self) -> int:
+        """Number of characters."""
+        return len(self.characters)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"kind": self.kind, "alphabet": self.characters}
+
+    def describe(self) -> str:
+        """In words: "27 characters ' abc…'"."""
+        return f"{self.size} characters {self.characters!r}"
 
     @property
     def blank(self) -> int:

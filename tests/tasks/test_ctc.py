@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from thaw.training.ctc import _cudnn_can, _cudnn_ctc_loss, ctc_loss, required_frames
+from thaw.tasks.ctc import _cudnn_can, _cudnn_ctc_loss, ctc_loss, required_frames
 
 
 def brute_force(logits: Tensor, target: list[int]) -> float:

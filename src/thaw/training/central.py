@@ -1,7 +1,8 @@
-"""The training loop: batches in, weights out, one unit of work at a time.
+"""The central learner: one model, one optimiser, batches in, weights out, one unit of work at a time.
 
-`Trainer.run` is a generator. It yields after every step, every dev batch and every epoch, and at each yield the trainer
-is in a state that can be saved, so whoever drives it (`thaw.training.session`) may save, stop or go on there.
+`Central.run` is a generator. It yields after every step, every dev batch and every epoch, and at each yield the learner
+is in a state that can be saved, so whoever drives it (`thaw.training.session`) may save, stop or go on there. What is
+learnt is the task's affair (`thaw.tasks`).
 
 Shapes: B batch, T frames, V classes. Losses are nats per utterance, not divided by length, as mozilla/DeepSpeech v0.7.4
 training/deepspeech_training/train.py (`calculate_mean_edit_distance_and_loss`) has them.
@@ -11,9 +12,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -21,29 +21,16 @@ import torch
 from torch import Tensor
 
 from thaw.config.run import RunRecipe
-from thaw.decoding.greedy import greedy
-from thaw.models.layered import LayeredModel, Noise
-from thaw.scoring.edits import Edits, count_characters, count_words
-from thaw.surgery.surgery import Surgery
+from thaw.models.layered import LayeredModel, Noise, layer_of
+from thaw.surgery.surgery import Surgery, parameter_counts
 from thaw.training.augment import Augment
-from thaw.training.ctc import ctc_loss
 from thaw.training.data import Batch, Examples, epoch_batches
 from thaw.training.distributed import World
+from thaw.training.forward import Answer, forward
+from thaw.training.judging import Dev, Judged
+from thaw.training.learner import Diverged, Kept, Moment, Place
 from thaw.training.optim import Optimizer
 from thaw.training.schedule import rate
-from thaw.units import Alphabet
-
-
-class Diverged(Exception):
-    """Losses or gradients are not finite, and no later step could mend that."""
-
-
-class Moment(Enum):
-    """What has just been done when the trainer yields."""
-
-    STEP = "step"
-    DEV = "dev batch"
-    EPOCH = "epoch"
 
 
 @dataclass
@@ -69,7 +56,7 @@ class Progress:
     step: int = 0  # optimiser steps, over all epochs, skipped ones too
     skipped: int = 0  # the last so many steps, in a row
     stale: int = 0  # epochs since the last improvement by early_stop_delta
-    best: dict[str, Any] | None = None  # {epoch, dev_loss}
+    best: dict[str, Any] | None = None  # {epoch, dev_<what the task selects by>}
     audio_seconds: float = 0.0
     sums: Sums = field(default_factory=Sums)
     rows: list[dict[str, Any]] = field(default_factory=list)  # metrics, one per finished epoch
@@ -84,7 +71,7 @@ class Progress:
         return cls(**{**facts, "sums": Sums(**facts["sums"])})
 
 
-class Trainer:
+class Central:
     """Model, optimiser, data and position of one training."""
 
     def __init__(
@@ -95,7 +82,6 @@ class Trainer:
         optimizer: Optimizer,
         examples: Examples,
         dev: Examples,
-        alphabet: Alphabet,
         world: World,
         say: Callable[[str], None],
         done: int = 0,
@@ -106,7 +92,6 @@ class Trainer:
         self.optimizer = optimizer
         self.examples = examples
         self.dev = dev
-        self.alphabet = alphabet
         self.world = world
         self.say = say
         self.rates = surgery.dropout_rates(self.recipe.dropout)
@@ -114,7 +99,9 @@ class Trainer:
         self.buffers = Buffers(model)
         self.trainable = sum(p.numel() for p in optimizer.parameters)
         self.progress = Progress()
-        self.best_tensors: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None  # where not yet on disk
+        self.tasks = examples.tasks
+        self.task = next(iter(self.tasks.values()))  # for what is the same for all heads
+        self.kept: dict[str, Kept] = {}  # snapshots that nobody has taken yet
         self.samples = [utterance.samples for utterance in examples.utterances]
         self.steps_per_epoch = len(self.batches(1))
         self.steps = run.recipe.epochs * self.steps_per_epoch  # as many as there will be, but for an early stop
@@ -151,8 +138,7 @@ class Trainer:
             while self.progress.batch < len(batches):
                 self.step(batches[self.progress.batch])
                 yield Moment.STEP
-            dev = yield from self.evaluate()
-            self.close_epoch(*dev)
+            self.close_epoch((yield from self.evaluate()))
             yield Moment.EPOCH
 
     def step(self, indices: Sequence[int]) -> None:
@@ -195,7 +181,7 @@ class Trainer:
         while share:
             batch = self.examples.batch(share, self.augment()).to(self.world.device)
             noise = Noise(self.rates, self.run_recipe.seed, self.progress.epoch, batch.ids)
-            losses, _, _ = self.losses(batch, noise)
+            losses, _ = self.losses(batch, noise)
             values = losses.tolist()
             wrong = [i for i, value in zip(share, values, strict=True) if not math.isfinite(value)]
             if not wrong:
@@ -204,14 +190,22 @@ class Trainer:
             bad += wrong
             share, values = [i for i in share if i not in wrong], []
             self.buffers.restore()
-        loss, counted, left_out = self.world.total([math.fsum(values), len(values), len(bad)])
+        counts = {lang: sum(self.examples.head(i) == lang for i in share) for lang in self.tasks}
+        loss, counted, left_out, *heard = self.world.total([math.fsum(values), len(values), len(bad), *counts.values()])
+        silent = [lang for lang, count in zip(counts, heard, strict=True) if not count]
+        idle = {name for lang in silent for name in self.model.branches[lang]}
+        self.optimizer.idle = {name for name in self.optimizer.names if layer_of(name) in idle} if idle else ()
         return loss, int(counted), self.name_non_finite(bad) if left_out else []
 
-    def losses(self, batch: Batch, noise: Noise | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses (B,), logits (B, T, V) and their frames (B,). The loss is fp32 also where the model runs in bf16."""
+    def losses(self, batch: Batch, noise: Noise | None) -> tuple[Tensor, list[Answer]]:
+        """Losses (B,), and the answer of each head. The loss is fp32 also where the model runs in bf16."""
         with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            logits, frames = self.model(batch.x, batch.lengths, noise, self.done)
-        return ctc_loss(logits, frames, batch.targets, batch.target_lengths), logits, frames
+            answers = forward(self.model, batch, noise, self.done)
+        losses = [self.tasks[answer.head].losses(answer.logits, answer.frames, answer.batch) for answer in answers]
+        if len(answers) == 1:
+            return losses[0], answers
+        order = torch.tensor([row for answer in answers for row in answer.rows]).argsort()
+        return torch.cat(losses)[order.to(losses[0].device)], answers
 
     def whole_gradient(self, planned: int, counted: int) -> float:
         """Sum gradients over processes, correct them for utterances left out, clip; gives the norm before clipping.
@@ -244,59 +238,52 @@ class Trainer:
 
     # --- dev ----------------------------------------------------------------------------------
 
-    def evaluate(self) -> Generator[Moment, None, tuple[float, float | None, float | None]]:
-        """Mean loss per utterance, CER and WER by greedy decoding, over the whole dev split.
-
-        Error rates are all edits over all characters (words, which spaces separate) of the references; None where
-        there are none.
-        """
+    def evaluate(self) -> Generator[Moment, None, Dev]:
+        """Dev as the task judges it, over the whole split: loss per utterance and rates, of all and by language."""
         self.model.eval()
         follow_leader(self.model, self.world)
-        values = [0.0] * 6  # as `evaluate_batch` has them
+        judged = self.judged()
         size = self.recipe.batch_size
         for first in range(0, len(self.dev), size):
             share = self.world.share(range(first, min(first + size, len(self.dev))))
-            part = self.world.total(self.evaluate_batch(share) if share else [0.0] * 6)
-            values = [a + b for a, b in zip(values, part, strict=True)]
+            part = self.evaluate_batch(share) if share else judged.nothing()
+            judged.add(self.world.total(part))
             yield Moment.DEV
-        loss, finite, edits, characters, word_edits, words = values
-        if not finite:
+        dev = judged.result()
+        if dev.loss is None:
             raise Diverged(self.advice("no dev utterance has a finite loss"))
-        if int(finite) != len(self.dev):
-            self.say(f"epoch {self.progress.epoch}: {len(self.dev) - int(finite)} dev utterances have no finite loss")
-        return loss / finite, edits / characters if characters else None, word_edits / words if words else None
+        if dev.finite != len(self.dev):
+            self.say(f"epoch {self.progress.epoch}: {len(self.dev) - dev.finite} dev utterances have no finite loss")
+        return dev
 
     @torch.inference_mode()
     def evaluate_batch(self, indices: Sequence[int]) -> list[float]:
-        """Summed finite losses, their number; edits and reference characters; edits and reference words."""
-        batch = self.dev.batch(indices)
-        losses, logits, frames = self.losses(batch.to(self.world.device), None)
-        finite = [value for value in losses.tolist() if math.isfinite(value)]
-        best = logits.float().cpu().numpy()
-        characters, words = Edits(), Edits()
-        for row, (index, length) in enumerate(zip(indices, frames.tolist(), strict=True)):
-            reference, hypothesis = self.dev.utterances[index].text, greedy(best[row, :length], self.alphabet)
-            characters += count_characters(reference, hypothesis)
-            words += count_words(reference, hypothesis)
-        return [math.fsum(finite), len(finite), characters.errors, characters.ref, words.errors, words.ref]
+        """What `Judged` adds up, of some dev utterances."""
+        batch = self.dev.batch(indices).to(self.world.device)
+        with self.optimizer.averaged():
+            losses, answers = self.losses(batch, None)
+        return self.judged().sums(losses, answers)
 
-    def close_epoch(self, dev_loss: float, dev_cer: float | None, dev_wer: float | None) -> None:
+    def judged(self) -> Judged:
+        """Nothing judged yet of dev."""
+        return Judged(self.tasks, sorted({utterance.lang for utterance in self.dev.utterances}))
+
+    def close_epoch(self, dev: Dev) -> None:
         """Write the epoch's row, keep its weights if they are the best so far, move on to the next epoch.
 
-        An epoch is the best on any decrease of the dev loss; it counts as an improvement for the early stop only if
+        An epoch is the best on any decrease of what selects; it counts as an improvement for the early stop only if
         the decrease exceeds early_stop_delta (mozilla/DeepSpeech v0.7.4 training/deepspeech_training/train.py).
         """
         progress, sums = self.progress, self.progress.sums
+        taken = sums.steps - sums.skipped
         progress.rows.append(
             {
                 "epoch": progress.epoch,
                 "step": progress.step,
                 "train_loss": sums.loss / sums.utterances if sums.utterances else None,
-                "dev_loss": dev_loss,
-                "dev_cer": dev_cer,
-                "dev_wer": dev_wer,
+                **dev.row(),
                 "learning_rate": self.learning_rate(progress.step),
-                "gradient_norm": sums.gradient_norm / taken if (taken := sums.steps - sums.skipped) else None,
+                "gradient_norm": sums.gradient_norm / taken if taken else None,
                 "trainable_parameters": self.trainable,
                 "utterances": sums.utterances,
                 "non_finite": len(sums.non_finite),
@@ -307,14 +294,90 @@ class Trainer:
                 "step_seconds": sums.seconds / sums.steps,
             }
         )
-        best = math.inf if progress.best is None else float(progress.best["dev_loss"])
-        progress.stale = 0 if dev_loss < best - self.recipe.early_stop_delta else progress.stale + 1
-        if dev_loss < best:
-            progress.best = {"epoch": progress.epoch, "dev_loss": dev_loss}
-            self.best_tensors = copied(self.model.state_dict()), copied(self.optimizer.state())
+        value, key = self.task.select(dev.values), f"dev_{self.task.selects}"
+        best = math.inf if progress.best is None else float(progress.best[key])
+        progress.stale = 0 if value < best - self.recipe.early_stop_delta else progress.stale + 1
+        if value < best:
+            progress.best = {"epoch": progress.epoch, key: value}
+            self.keep("best")
+        if f"epoch-{progress.epoch}" in self.recipe.snapshots:
+            self.keep(f"epoch-{progress.epoch}")
         progress.epoch += 1
         progress.batch = 0
         progress.sums = Sums()
+
+    def keep(self, snapshot: str) -> None:
+        """Copy the weights as they are judged now."""
+        self.kept[snapshot] = Kept(self.progress.epoch, copied(self.weights()), copied(self.optimizer.state()))
+
+    # --- what a session asks ------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Model and optimiser, on the CPU."""
+        tensors = {f"model/{name}": tensor.cpu() for name, tensor in self.model.state_dict().items()}
+        return tensors | {f"optimizer/{name}": tensor.cpu() for name, tensor in self.optimizer.state().items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Where it is."""
+        return {"progress": self.progress.plain()}
+
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Take over what `tensors` and `facts` gave."""
+        self.model.load_state_dict(under(tensors, "model/"))
+        self.optimizer.restore(under(tensors, "optimizer/"))
+        self.progress = Progress.from_plain(facts["progress"])
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        progress, sums = self.progress, self.progress.sums
+        return Place(
+            epoch=progress.epoch,
+            unit=progress.batch,
+            step=progress.step,
+            steps=self.steps,
+            loss=sums.loss / sums.utterances if sums.utterances else None,
+            best=progress.best[f"dev_{self.task.selects}"] if progress.best else None,
+            audio_seconds=progress.audio_seconds,
+        )
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Metrics, one row per finished epoch."""
+        return self.progress.rows
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best epoch so far."""
+        return self.progress.best
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's, with the optimiser's averages in the place of what they average."""
+        return {**self.model.state_dict(), **self.optimizer.averages()}
+
+    def unsaved(self) -> dict[str, Kept]:
+        """The snapshots taken since the last call."""
+        kept, self.kept = self.kept, {}
+        return kept
+
+    def unmoved(self) -> list[str]:
+        """Names of parameters whose every gradient was exactly zero."""
+        return self.optimizer.unmoved()
+
+    def record(self) -> dict[str, Any]:
+        """What was trained on, how far, and how it ended."""
+        progress = self.progress
+        patience = f"no improvement for {self.recipe.early_stop_epochs} epochs"
+        return {
+            "corpora": {"train": self.examples.amounts(), "dev": self.dev.amounts()},
+            "parameters": parameter_counts(self.model),
+            "best": progress.best,
+            "epochs": len(progress.rows),
+            "steps": progress.step,
+            "stopped": patience if self.stopped_early else "all epochs",
+            "non_finite": sum(row["non_finite"] for row in progress.rows),
+            "skipped": sum(row["skipped"] for row in progress.rows),
+        }
 
     # --- words --------------------------------------------------------------------------------
 
@@ -371,3 +434,8 @@ def follow_leader(model: LayeredModel, world: World) -> None:
 def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Copies on the CPU that later steps do not change."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors under a prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

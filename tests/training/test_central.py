@@ -17,146 +17,148 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.conftest import ALPHABET, make_recipe, same_but_for_time, sentences, write_split
+from tests.training.conftest import ALPHABET, TASKS, make_recipe, same_but_for_time, sentences, write_split
 from thaw.config.run import RunRecipe
 from thaw.models import build
 from thaw.models.layered import Noise
 from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
-from thaw.training.ctc import ctc_loss
+from thaw.tasks.ctc import ctc_loss
+from thaw.training.central import Central, Progress
 from thaw.training.data import read_examples
 from thaw.training.distributed import World
-from thaw.training.optim import NovoGrad, optimizer_for
-from thaw.training.trainer import Diverged, Moment, Progress, Trainer
-from thaw.units import Alphabet
+from thaw.training.forward import Answer
+from thaw.training.judging import Dev
+from thaw.training.learner import Diverged, Moment
+from thaw.training.optim import NovoGrad
+from thaw.training.torch_optim import optimizer_for
 
-MakeTrainer = Callable[..., Trainer]
+MakeLearner = Callable[..., Central]
 
 
-def make_trainer(
+def make_learner(
     folder: Path,
     world: World | None = None,
     said: list[str] | None = None,
     hidden: int = 16,
     model: dict[str, Any] | None = None,
     **recipe: Any,
-) -> Trainer:
+) -> Central:
     plain = make_recipe(**recipe)
     run = RunRecipe.model_validate({**plain, "model": model or {**plain["model"], "hidden": hidden}})
-    alphabet = Alphabet(ALPHABET)
     train = write_split(folder, "train", sentences("train", 24))
     dev = write_split(folder, "dev", sentences("dev", 10))
-    examples = [read_examples([path], alphabet, run.model.frontend) for path in (train, dev)]
-    built = build(run.model, alphabet.classes)
+    examples = [read_examples([path], TASKS, run.model.frontend) for path in (train, dev)]
+    built = build(run.model, len(ALPHABET) + 1)
     surgery = prepare(built, operations_of(run, built))
     optimizer = optimizer_for(run.recipe, surgery.trainable())
     say = (said if said is not None else []).append
-    return Trainer(run, built, surgery, optimizer, *examples, alphabet, world or World(), say)
+    return Central(run, built, surgery, optimizer, *examples, world or World(), say)
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> MakeTrainer:
-    return lambda **recipe: make_trainer(tmp_path, **recipe)
+def make(tmp_path: Path) -> MakeLearner:
+    return lambda **recipe: make_learner(tmp_path, **recipe)
 
 
-def run_to_end(trainer: Trainer) -> list[dict[str, Any]]:
-    for _ in trainer.run():
+def run_to_end(learner: Central) -> list[dict[str, Any]]:
+    for _ in learner.run():
         pass
-    return trainer.progress.rows
+    return learner.progress.rows
 
 
-def gradients(trainer: Trainer) -> list[Tensor]:
-    return [gradient.clone() for gradient in trainer.optimizer.gradients()]
+def gradients(learner: Central) -> list[Tensor]:
+    return [gradient.clone() for gradient in learner.optimizer.gradients()]
 
 
-def poison(trainer: Trainer, *bad: str) -> None:
+def poison(learner: Central, *bad: str) -> None:
     """Make the loss of some utterances infinite, as an impossible alignment does."""
-    honest = trainer.losses
+    honest = learner.losses
 
-    def losses(batch: Any, noise: Noise | None) -> tuple[Tensor, Tensor, Tensor]:
-        values, logits, frames = honest(batch, noise)
+    def losses(batch: Any, noise: Noise | None) -> tuple[Tensor, list[Answer]]:
+        values, answers = honest(batch, noise)
         factor = torch.tensor([math.inf if name in bad else 1.0 for name in batch.ids])
-        return values * factor, logits, frames
+        return values * factor, answers
 
-    trainer.losses = losses  # type: ignore[method-assign]
+    learner.losses = losses  # type: ignore[method-assign]
 
 
 # --- one step -----------------------------------------------------------------------------------
 
 
-def test_loss_is_the_mean_of_nats_per_utterance(make: MakeTrainer) -> None:
-    trainer = make(batch_size=24, dropout=0.0, order="sorted")
-    batch = trainer.examples.batch(range(24))
-    logits, frames = trainer.model(batch.x, batch.lengths)
+def test_loss_is_the_mean_of_nats_per_utterance(make: MakeLearner) -> None:
+    learner = make(batch_size=24, dropout=0.0, order="sorted")
+    batch = learner.examples.batch(range(24))
+    logits, frames = learner.model(batch.x, batch.lengths)
     expected = ctc_loss(logits, frames, batch.targets, batch.target_lengths).mean()
     expected.backward()
-    wanted = gradients(trainer)
-    loss, counted, bad = trainer.accumulate(range(24))
+    wanted = gradients(learner)
+    loss, counted, bad = learner.accumulate(range(24))
     assert (counted, bad) == (24, [])
     assert loss / 24 == pytest.approx(expected.item(), rel=1e-6)
-    for got, want in zip(gradients(trainer), wanted, strict=True):
+    for got, want in zip(gradients(learner), wanted, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-7)
 
 
-def test_epoch_loss_weighs_utterances_not_batches(make: MakeTrainer) -> None:
-    trainer = make(batch_size=16, learning_rate=1e-12, dropout=0.0, epochs=1)
-    row = run_to_end(trainer)[0]
-    batch = trainer.examples.batch(range(24))
-    losses, _, _ = trainer.losses(batch, None)
+def test_epoch_loss_weighs_utterances_not_batches(make: MakeLearner) -> None:
+    learner = make(batch_size=16, learning_rate=1e-12, dropout=0.0, epochs=1)
+    row = run_to_end(learner)[0]
+    batch = learner.examples.batch(range(24))
+    losses, _ = learner.losses(batch, None)
     assert row["train_loss"] == pytest.approx(losses.mean().item(), rel=1e-5)
     assert row["utterances"] == 24
-    assert row["audio_seconds"] == pytest.approx(trainer.examples.seconds(range(24)))
+    assert row["audio_seconds"] == pytest.approx(learner.examples.seconds(range(24)))
 
 
-def test_learning_rate_warms_up_linearly(make: MakeTrainer) -> None:
-    trainer = make(learning_rate=0.01, warmup_steps=4)
-    assert [trainer.learning_rate(step) for step in (1, 2, 4, 5, 99)] == pytest.approx(
+def test_learning_rate_warms_up_linearly(make: MakeLearner) -> None:
+    learner = make(learning_rate=0.01, warmup_steps=4)
+    assert [learner.learning_rate(step) for step in (1, 2, 4, 5, 99)] == pytest.approx(
         [0.0025, 0.005, 0.01, 0.01, 0.01]
     )
     assert make(learning_rate=0.01).learning_rate(1) == 0.01
 
 
-def test_cosine_reaches_over_all_steps_of_all_epochs(make: MakeTrainer) -> None:
-    trainer = make(learning_rate=0.01, schedule="cosine", warmup_ratio=0.25, epochs=4, batch_size=8)  # 12 steps
-    rows = run_to_end(trainer)
-    assert [row["learning_rate"] for row in rows] == [trainer.learning_rate(step) for step in (3, 6, 9, 12)]
-    assert [rows[0]["learning_rate"], trainer.learning_rate(4)] == [0.0075, 0.01]
+def test_cosine_reaches_over_all_steps_of_all_epochs(make: MakeLearner) -> None:
+    learner = make(learning_rate=0.01, schedule="cosine", warmup_ratio=0.25, epochs=4, batch_size=8)  # 12 steps
+    rows = run_to_end(learner)
+    assert [row["learning_rate"] for row in rows] == [learner.learning_rate(step) for step in (3, 6, 9, 12)]
+    assert [rows[0]["learning_rate"], learner.learning_rate(4)] == [0.0075, 0.01]
     assert 0 < rows[3]["learning_rate"] < 0.0005
 
 
-def test_novograd_trains(make: MakeTrainer) -> None:
-    trainer = make(optimizer="novograd", betas=(0.95, 0.25), weight_decay=1e-3, learning_rate=0.01, epochs=6)
-    rows = run_to_end(trainer)
-    assert isinstance(trainer.optimizer, NovoGrad)
+def test_novograd_trains(make: MakeLearner) -> None:
+    learner = make(optimizer="novograd", betas=(0.95, 0.25), weight_decay=1e-3, learning_rate=0.01, epochs=6)
+    rows = run_to_end(learner)
+    assert isinstance(learner.optimizer, NovoGrad)
     assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
 
 
-def test_clipping_bounds_the_step_and_reports_the_norm_before(make: MakeTrainer) -> None:
+def test_clipping_bounds_the_step_and_reports_the_norm_before(make: MakeLearner) -> None:
     norms, largest = [], []
     for limit in (0.0, 0.5):
-        trainer = make(max_gradient_norm=limit, epochs=1, batch_size=24)
-        norms.append(run_to_end(trainer)[0]["gradient_norm"])
-        largest.append(trainer.optimizer.gradient_norm().item())
+        learner = make(max_gradient_norm=limit, epochs=1, batch_size=24)
+        norms.append(run_to_end(learner)[0]["gradient_norm"])
+        largest.append(learner.optimizer.gradient_norm().item())
     assert norms[0] == norms[1] == pytest.approx(largest[0])
     assert largest[1] == pytest.approx(0.5, rel=1e-5)
 
 
-def test_dropout_acts_in_training_only(make: MakeTrainer) -> None:
-    trainer = make(dropout=0.5)
-    first, _, _ = trainer.accumulate(range(8))
-    trainer.progress.epoch = 2
-    assert trainer.accumulate(range(8))[0] != first  # other masks in another epoch
-    trainer.progress.epoch = 1
-    assert trainer.accumulate(range(8))[0] == first
-    assert trainer.evaluate_batch(range(10)) == trainer.evaluate_batch(range(10))
+def test_dropout_acts_in_training_only(make: MakeLearner) -> None:
+    learner = make(dropout=0.5)
+    first, _, _ = learner.accumulate(range(8))
+    learner.progress.epoch = 2
+    assert learner.accumulate(range(8))[0] != first  # other masks in another epoch
+    learner.progress.epoch = 1
+    assert learner.accumulate(range(8))[0] == first
+    assert learner.evaluate_batch(range(10)) == learner.evaluate_batch(range(10))
 
 
-def test_bf16_computes_the_loss_in_fp32(make: MakeTrainer) -> None:
-    trainer = make(precision="bf16", dropout=0.0)
-    batch = trainer.examples.batch(range(8))
-    losses, logits, _ = trainer.losses(batch, None)
-    exact, _, _ = make(dropout=0.0).losses(batch, None)
-    assert (losses.dtype, logits.dtype) == (torch.float32, torch.bfloat16)
+def test_bf16_computes_the_loss_in_fp32(make: MakeLearner) -> None:
+    learner = make(precision="bf16", dropout=0.0)
+    batch = learner.examples.batch(range(8))
+    losses, (answer,) = learner.losses(batch, None)
+    exact, _ = make(dropout=0.0).losses(batch, None)
+    assert (losses.dtype, answer.logits.dtype) == (torch.float32, torch.bfloat16)
     torch.testing.assert_close(losses, exact, rtol=0.02, atol=0.1)
     assert run_to_end(make(precision="bf16", epochs=2))[-1]["train_loss"] < 20
 
@@ -174,7 +176,7 @@ AUGMENTED = {
 }
 
 
-def test_augmentation_changes_training_utterances_and_leaves_dev_alone(make: MakeTrainer) -> None:
+def test_augmentation_changes_training_utterances_and_leaves_dev_alone(make: MakeLearner) -> None:
     plain, augmented = make(dropout=0.0), make(dropout=0.0, **AUGMENTED)
     assert augmented.accumulate(range(8))[0] != plain.accumulate(range(8))[0]
     assert augmented.evaluate_batch(range(10)) == plain.evaluate_batch(range(10))
@@ -186,7 +188,7 @@ def test_augmentation_changes_training_utterances_and_leaves_dev_alone(make: Mak
 
 
 @pytest.mark.parametrize("done", [1, 4, 8])  # moments: two in the middle of an epoch, one before its last dev batch
-def test_a_training_taken_up_in_mid_epoch_ends_in_the_same_bits(make: MakeTrainer, done: int) -> None:
+def test_a_training_taken_up_in_mid_epoch_ends_in_the_same_bits(make: MakeLearner, done: int) -> None:
     whole = make(**AUGMENTED)
     run_to_end(whole)
     broken = make(**AUGMENTED)
@@ -210,32 +212,32 @@ def test_a_training_taken_up_in_mid_epoch_ends_in_the_same_bits(make: MakeTraine
 
 def test_utterances_without_a_finite_loss_are_named_and_left_out(tmp_path: Path) -> None:
     said: list[str] = []
-    trainer = make_trainer(tmp_path, said=said, dropout=0.0)
-    clean = make_trainer(tmp_path, dropout=0.0)
-    bad = trainer.examples.utterances[3]
-    poison(trainer, bad.id)
-    loss, counted, left_out = trainer.accumulate(range(8))
-    trainer.whole_gradient(8, counted)
+    learner = make_learner(tmp_path, said=said, dropout=0.0)
+    clean = make_learner(tmp_path, dropout=0.0)
+    bad = learner.examples.utterances[3]
+    poison(learner, bad.id)
+    loss, counted, left_out = learner.accumulate(range(8))
+    learner.whole_gradient(8, counted)
     rest = [0, 1, 2, 4, 5, 6, 7]
     clean_loss, _, _ = clean.accumulate(rest)
     assert (loss, counted, left_out) == (clean_loss, 7, [bad.id])
-    for got, want in zip(gradients(trainer), gradients(clean), strict=True):
+    for got, want in zip(gradients(learner), gradients(clean), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-7)  # the mean over the seven that count
-    frames = len(trainer.examples.features(3))
+    frames = len(learner.examples.features(3))
     assert said == [f"epoch 1, step 1: loss not finite, left out: {bad.id} ({frames} frames, {len(bad.text)} labels)"]
-    row = run_to_end(trainer)[0]
+    row = run_to_end(learner)[0]
     assert (row["non_finite"], row["non_finite_ids"], row["utterances"]) == (1, [bad.id], 23)
-    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+    assert all(torch.isfinite(p).all() for p in learner.model.parameters())
 
 
 QUARTZNET = {"kind": "quartznet", "variant": "mini-3x1"}
 
 
-def after_steps(trainer: Trainer, *batches: list[int]) -> dict[str, Tensor]:
-    trainer.model.train()
+def after_steps(learner: Central, *batches: list[int]) -> dict[str, Tensor]:
+    learner.model.train()
     for batch in batches:
-        trainer.step(batch)
-    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+        learner.step(batch)
+    return {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
 
 
 @pytest.mark.parametrize("how", ["loss", "features"])
@@ -244,150 +246,150 @@ def test_norms_know_nothing_of_an_utterance_that_is_left_out(
 ) -> None:
     """Two forward passes would move running statistics twice, and one value that is not a number would spoil them."""
     bad, rest = 3, [0, 1, 2, 4, 5, 6, 7]
-    trainer = make_trainer(tmp_path, model=QUARTZNET, order="sorted")
+    learner = make_learner(tmp_path, model=QUARTZNET, order="sorted")
     if how == "loss":
-        poison(trainer, trainer.examples.utterances[bad].id)
+        poison(learner, learner.examples.utterances[bad].id)
     else:
-        trainer.examples.features(bad)
-        monkeypatch.setitem(trainer.examples.cache, (bad, 1.0), np.full_like(trainer.examples.features(bad), math.nan))
-    got = after_steps(trainer, list(range(8)))
-    wanted = after_steps(make_trainer(tmp_path, model=QUARTZNET, order="sorted"), rest)
+        learner.examples.features(bad)
+        monkeypatch.setitem(learner.examples.cache, (bad, 1.0), np.full_like(learner.examples.features(bad), math.nan))
+    got = after_steps(learner, list(range(8)))
+    wanted = after_steps(make_learner(tmp_path, model=QUARTZNET, order="sorted"), rest)
     statistics = [name for name in got if "running" in name]
     assert statistics
     assert all(torch.equal(got[name], wanted[name]) for name in statistics)
     for name, tensor in got.items():
         torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=2e-3)  # steps of 0.01; a mean over seven
-    assert trainer.progress.sums.non_finite == [trainer.examples.utterances[bad].id]
+    assert learner.progress.sums.non_finite == [learner.examples.utterances[bad].id]
 
 
 @pytest.mark.parametrize("how", ["loss", "gradient"])
 def test_a_step_without_a_finite_gradient_is_as_if_its_batch_had_not_been(tmp_path: Path, how: str) -> None:
     said: list[str] = []
-    trainer = make_trainer(tmp_path, said=said, model=QUARTZNET, epochs=1, order="sorted", schedule="cosine")
-    first = trainer.examples.utterances[8].id
+    learner = make_learner(tmp_path, said=said, model=QUARTZNET, epochs=1, order="sorted", schedule="cosine")
+    first = learner.examples.utterances[8].id
     if how == "loss":
-        poison(trainer, *(utterance.id for utterance in trainer.examples.utterances[8:16]))
+        poison(learner, *(utterance.id for utterance in learner.examples.utterances[8:16]))
     else:
-        head = trainer.model.layers["decoder"]
-        head.bias.register_hook(lambda grad: grad * (math.inf if trainer.progress.batch == 1 else 1.0))
-    row = run_to_end(trainer)[0]
-    clean = make_trainer(tmp_path, model=QUARTZNET, epochs=1, order="sorted", schedule="cosine")
+        head = learner.model.layers["decoder"]
+        head.bias.register_hook(lambda grad: grad * (math.inf if learner.progress.batch == 1 else 1.0))
+    row = run_to_end(learner)[0]
+    clean = make_learner(tmp_path, model=QUARTZNET, epochs=1, order="sorted", schedule="cosine")
     after_steps(clean, list(range(8)))
     clean.progress.step += 1  # the schedule goes on
     wanted = after_steps(clean, list(range(16, 24)))
-    assert all(torch.equal(wanted[name], tensor) for name, tensor in trainer.model.state_dict().items())
-    assert (row["skipped"], row["step"], row["utterances"], trainer.progress.skipped) == (1, 3, 16, 0)
-    assert int(trainer.optimizer.state()["step"]) == 2
+    assert all(torch.equal(wanted[name], tensor) for name, tensor in learner.model.state_dict().items())
+    assert (row["skipped"], row["step"], row["utterances"], learner.progress.skipped) == (1, 3, 16, 0)
+    assert int(learner.optimizer.state()["step"]) == 2
     assert "epoch 1, step 2: skipped, " in said[-1]
     assert first in said[-1]
 
 
 @pytest.mark.parametrize("most", [0, 1])
-def test_too_many_skipped_steps_in_a_row_end_the_training(make: MakeTrainer, most: int) -> None:
-    trainer = make(order="sorted", max_skipped_steps=most)
-    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-    trainer.model.layers["layer_6"].bias.register_hook(lambda gradient: gradient * math.inf)
-    last = trainer.examples.utterances[8 * most].id
+def test_too_many_skipped_steps_in_a_row_end_the_training(make: MakeLearner, most: int) -> None:
+    learner = make(order="sorted", max_skipped_steps=most)
+    before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
+    learner.model.layers["layer_6"].bias.register_hook(lambda gradient: gradient * math.inf)
+    last = learner.examples.utterances[8 * most].id
     expected = rf"epoch 1 at step {most + 1}: {most + 1} steps .*{last}.*max_gradient_norm \(now 0: no clipping\)"
     with pytest.raises(Diverged, match=expected):
-        run_to_end(trainer)
-    assert all(torch.equal(before[name], tensor) for name, tensor in trainer.model.state_dict().items())
+        run_to_end(learner)
+    assert all(torch.equal(before[name], tensor) for name, tensor in learner.model.state_dict().items())
 
 
-def test_an_epoch_of_skipped_steps_has_no_mean_loss(make: MakeTrainer) -> None:
-    trainer = make(epochs=1)
-    trainer.model.layers["layer_6"].bias.register_hook(lambda gradient: gradient * math.inf)
-    row = run_to_end(trainer)[0]
+def test_an_epoch_of_skipped_steps_has_no_mean_loss(make: MakeLearner) -> None:
+    learner = make(epochs=1)
+    learner.model.layers["layer_6"].bias.register_hook(lambda gradient: gradient * math.inf)
+    row = run_to_end(learner)[0]
     assert (row["train_loss"], row["gradient_norm"], row["skipped"]) == (None, None, 3)
 
 
 def test_dev_utterances_without_a_finite_loss_do_not_hide_the_rest(tmp_path: Path) -> None:
     said: list[str] = []
-    trainer = make_trainer(tmp_path, said=said, epochs=1)
-    poison(trainer, trainer.dev.utterances[0].id)
-    assert math.isfinite(run_to_end(trainer)[0]["dev_loss"])
+    learner = make_learner(tmp_path, said=said, epochs=1)
+    poison(learner, learner.dev.utterances[0].id)
+    assert math.isfinite(run_to_end(learner)[0]["dev_loss"])
     assert said == ["epoch 1: 1 dev utterances have no finite loss"]
 
 
 # --- epochs ---------------------------------------------------------------------------------------
 
 
-def test_dev_is_evaluated_whole_and_without_disturbing_the_model(make: MakeTrainer) -> None:
-    trainer = make(epochs=1, batch_size=4)
-    moments = list(trainer.run())
+def test_dev_is_evaluated_whole_and_without_disturbing_the_model(make: MakeLearner) -> None:
+    learner = make(epochs=1, batch_size=4)
+    moments = list(learner.run())
     assert moments == [Moment.STEP] * 6 + [Moment.DEV] * 3 + [Moment.EPOCH]
-    losses, _, _ = trainer.losses(trainer.dev.batch(range(10)), None)
-    row = trainer.progress.rows[0]
+    losses, _ = learner.losses(learner.dev.batch(range(10)), None)
+    row = learner.progress.rows[0]
     assert row["dev_loss"] == pytest.approx(losses.mean().item(), rel=1e-5)
     assert 0.9 < row["dev_cer"] <= 1.0  # after six steps: nearly nothing is recognised
     assert row["dev_wer"] == 1.0
 
 
 def test_error_rates_weigh_characters_and_words_not_utterances(
-    make: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+    make: MakeLearner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = make(batch_size=4)
+    learner = make(batch_size=4)
     texts = ["ab c", "d", "a b c d"] + [""] * 7
-    trainer.dev.utterances = [
-        replace(utterance, text=text) for utterance, text in zip(trainer.dev.utterances, texts, strict=True)
+    learner.dev.utterances = [
+        replace(utterance, text=text) for utterance, text in zip(learner.dev.utterances, texts, strict=True)
     ]
     heard = iter(["ab c", "c d", "a b d"] + [""] * 7)
-    monkeypatch.setattr("thaw.training.trainer.greedy", lambda logits, alphabet: next(heard))
+    monkeypatch.setattr("thaw.tasks.ctc.greedy", lambda logits, units: next(heard))
 
     def error_rates() -> tuple[float | None, float | None]:
-        run = trainer.evaluate()
+        run = learner.evaluate()
         try:
             while True:
                 next(run)
         except StopIteration as end:
-            return end.value[1:]
+            return end.value.values["cer"], end.value.values["wer"]
 
     assert error_rates() == ((0 + 2 + 2) / (4 + 1 + 7), (0 + 1 + 1) / (2 + 1 + 4))
-    trainer.dev.utterances = [replace(utterance, text="") for utterance in trainer.dev.utterances]
+    learner.dev.utterances = [replace(utterance, text="") for utterance in learner.dev.utterances]
     heard = iter(["x"] * 10)
     assert error_rates() == (None, None)
 
 
-def test_training_learns_to_read(make: MakeTrainer) -> None:
+def test_training_learns_to_read(make: MakeLearner) -> None:
     rows = run_to_end(make(hidden=64, epochs=24, learning_rate=0.003, batch_size=4, dropout=0.0))
     assert rows[-1]["train_loss"] < 0.2 < 5 < rows[0]["train_loss"]
     assert rows[-1]["dev_cer"] < 0.05  # sentences it has not been trained on
     assert rows[-1]["dev_cer"] <= rows[-1]["dev_wer"] < 0.4 < rows[0]["dev_wer"]
 
 
-def test_best_and_early_stop_follow_deepspeech(make: MakeTrainer) -> None:
-    trainer = make(early_stop_epochs=2, early_stop_delta=0.5, epochs=9)
+def test_best_and_early_stop_follow_deepspeech(make: MakeLearner) -> None:
+    learner = make(early_stop_epochs=2, early_stop_delta=0.5, epochs=9)
     seen = []
     for dev_loss in (10.0, 9.8, 9.0, 8.6, 8.4):
-        run = trainer.run()
+        run = learner.run()
         next(run)
-        trainer.close_epoch(dev_loss, None, None)
-        assert trainer.progress.best is not None
-        seen.append((trainer.progress.best["epoch"], trainer.progress.stale, trainer.stopped_early))
+        learner.close_epoch(Dev({"loss": dev_loss}, 10, {}))
+        assert learner.progress.best is not None
+        seen.append((learner.progress.best["epoch"], learner.progress.stale, learner.stopped_early))
     # 9.8: a new best, yet no improvement by 0.5; 9.0: one, compared with 9.8; 8.6, 8.4: new bests, no improvements
     assert seen == [(1, 0, False), (2, 1, False), (3, 0, False), (4, 1, False), (5, 2, True)]
-    assert trainer.finished
+    assert learner.finished
 
 
-def test_best_weights_are_those_of_the_best_epoch(make: MakeTrainer) -> None:
-    trainer = make(epochs=3)
+def test_best_weights_are_those_of_the_best_epoch(make: MakeLearner) -> None:
+    learner = make(epochs=3)
     weights = []
-    for moment in trainer.run():
+    for moment in learner.run():
         if moment is Moment.EPOCH:
-            weights.append(trainer.model.state_dict()["layers.layer_6.weight"].clone())
+            weights.append(learner.model.state_dict()["layers.layer_6.weight"].clone())
             if len(weights) == 2:
-                trainer.progress.best = {"epoch": 2, "dev_loss": -1.0}  # no later epoch can beat it
-    assert trainer.best_tensors is not None
-    assert torch.equal(trainer.best_tensors[0]["layers.layer_6.weight"], weights[1])
-    assert int(trainer.best_tensors[1]["step"]) == 6
+                learner.progress.best = {"epoch": 2, "dev_loss": -1.0}  # no later epoch can beat it
+    assert learner.kept
+    assert torch.equal(learner.kept["best"].weights["layers.layer_6.weight"], weights[1])
+    assert int(learner.kept["best"].optimizer["step"]) == 6
 
 
-def test_progress_is_json_and_back(make: MakeTrainer) -> None:
-    trainer = make(epochs=2)
-    run = trainer.run()
+def test_progress_is_json_and_back(make: MakeLearner) -> None:
+    learner = make(epochs=2)
+    run = learner.run()
     for _ in range(5):
         next(run)
-    assert Progress.from_plain(trainer.progress.plain()) == trainer.progress
+    assert Progress.from_plain(learner.progress.plain()) == learner.progress
 
 
 # --- several processes ----------------------------------------------------------------------------
@@ -400,12 +402,12 @@ def train_as_rank(folder: Path, rank: int, size: int, port: int, results: Any) -
     (folder / str(rank)).mkdir()
     world = World.join(torch.device("cpu"))
     said: list[str] = []
-    trainer = make_trainer(folder / str(rank), world, said, epochs=2, batch_size=5)
-    poison(trainer, trainer.examples.utterances[0].id)
+    learner = make_learner(folder / str(rank), world, said, epochs=2, batch_size=5)
+    poison(learner, learner.examples.utterances[0].id)
     statistics = torch.tensor([float(rank)])
-    trainer.model.register_buffer("statistics", statistics)  # as batch norm has them, of its own process's utterances
-    rows = run_to_end(trainer)
-    parameters = [p.detach().tolist() for p in trainer.optimizer.parameters]
+    learner.model.register_buffer("statistics", statistics)  # as batch norm has them, of its own process's utterances
+    rows = run_to_end(learner)
+    parameters = [p.detach().tolist() for p in learner.optimizer.parameters]
     results.put((rank, rows, parameters, statistics.tolist(), said))
     world.leave()
 
@@ -425,7 +427,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     (_, rows, parameters, statistics, said), (_, other_rows, other_parameters, other_statistics, _) = leader, other
     for process in ranks:
         process.join(30)
-    alone = make_trainer(tmp_path, epochs=2, batch_size=5)
+    alone = make_learner(tmp_path, epochs=2, batch_size=5)
     poison(alone, alone.examples.utterances[0].id)
     expected = run_to_end(alone)
     assert parameters == other_parameters

@@ -1,18 +1,74 @@
-"""Connectionist temporal classification (Graves et al. 2006): the loss, and the frames that a transcript needs.
+"""Connectionist temporal classification (Graves et al. 2006): the task, its loss, and the frames a transcript needs.
 
 Shapes: B batch, T frames, V classes (blank is the last), N labels of all utterances one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from thaw.decoding.greedy import greedy
+from thaw.scoring.edits import count_characters, count_words
+from thaw.tasks.count import Count
+from thaw.units import Units
+
+if TYPE_CHECKING:
+    from thaw.corpora.manifest import Utterance
+    from thaw.training.data import Batch
+
 CUDNN_LONGEST_TARGET = 255  # labels; cuDNN's kernel takes no more
+
+
+class Ctc:
+    """The task `ctc` of one head: its units, then the blank; greedy decoding; the mean dev loss selects."""
+
+    measures: tuple[str, ...] = ("cer", "wer")
+    selects: str = "loss"
+
+    def __init__(self, units: Units) -> None:
+        self.units = units
+
+    @property
+    def classes(self) -> int:
+        """V: the units and the blank, which is the last."""
+        return self.units.size + 1
+
+    def labels(self, utterance: Utterance) -> list[int]:
+        """The units of its text."""
+        return self.units.encode(utterance.text)
+
+    def least_frames(self, labels: Sequence[int]) -> int:
+        """See `required_frames`."""
+        return required_frames(labels)
+
+    def losses(self, logits: Tensor, frames: Tensor, batch: Batch) -> Tensor:
+        """Losses (B,) by `ctc_loss`."""
+        return ctc_loss(logits, frames, batch.targets, batch.target_lengths)
+
+    def counts(self, logits: Tensor, frames: Tensor, batch: Batch) -> dict[str, list[Count]]:
+        """Edits of the best path's characters and words, over those of the reference."""
+        rows = logits.float().cpu().numpy()
+        counts: dict[str, list[Count]] = {"cer": [], "wer": []}
+        for row, length, reference in zip(rows, frames.tolist(), batch.texts, strict=True):
+            hypothesis = greedy(row[:length], self.units)
+            for name, edits in (
+                ("cer", count_characters(reference, hypothesis)),
+                ("wer", count_words(reference, hypothesis)),
+            ):
+                counts[name].append(Count(edits.errors, edits.ref))
+        return counts
+
+    def select(self, dev: Mapping[str, float | None]) -> float:
+        """The loss."""
+        loss = dev["loss"]
+        assert loss is not None  # a learner has no finite one only where it diverged
+        return loss
 
 
 def required_frames(targets: Sequence[int]) -> int:

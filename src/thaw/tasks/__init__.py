@@ -1,0 +1,62 @@
+"""Tasks: what is learnt and how it is judged. A task owns the loss, the counts, and the measure that selects.
+
+A learner knows steps and weights, and asks the task for the rest; a head has a task, with the head's own units.
+Shapes: B batch, T frames, V classes of one head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from thaw.config.tasks import TaskSpec
+from thaw.tasks.count import Count
+from thaw.tasks.ctc import Ctc
+from thaw.units import ByLanguage, Units
+
+if TYPE_CHECKING:
+    from thaw.corpora.manifest import Utterance
+    from thaw.training.data import Batch
+
+__all__ = ["Count", "Ctc", "Task", "task_for", "tasks_for"]
+
+
+class Task(Protocol):
+    """What a learner asks of a task."""
+
+    measures: tuple[str, ...]  # names of what `counts` gives, as rows of metrics have them behind "dev_"
+    selects: str  # of "loss" and the measures, the one that `select` reads: its name in records
+
+    @property
+    def classes(self) -> int:
+        """V: outputs of the head, the units and what the task adds to them."""
+
+    def labels(self, utterance: Utterance) -> list[int]:
+        """What is to be learnt of an utterance; UserError where its text is none of the units'."""
+
+    def least_frames(self, labels: Sequence[int]) -> int:
+        """The fewest output frames that can tell these labels."""
+
+    def losses(self, logits: Tensor, frames: Tensor, batch: Batch) -> Tensor:
+        """Losses (B,), fp32, in nats per utterance, of logits (B, T, V) with `frames` (B,) valid ones.
+
+        One that is not finite leaves its utterance out.
+        """
+
+    def counts(self, logits: Tensor, frames: Tensor, batch: Batch) -> dict[str, list[Count]]:
+        """For each measure, the counts of every utterance of the batch."""
+
+    def select(self, dev: Mapping[str, float | None]) -> float:
+        """How good an epoch is, lower is better: from "loss" (the mean over utterances) and the rates of `measures`."""
+
+
+def task_for(spec: TaskSpec, units: Units) -> Task:
+    """The task of a head with these units."""
+    return Ctc(units)  # the only kind so far
+
+
+def tasks_for(spec: TaskSpec, units: ByLanguage[Units]) -> dict[str, Task]:
+    """The task of each head."""
+    return {lang: task_for(spec, each) for lang, each in units.items()}

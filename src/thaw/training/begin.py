@@ -1,0 +1,127 @@
+"""From a job to a learner at its first step: examples, model, surgery, optimiser, and what the checks said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thaw.config.run import RunRecipe
+from thaw.errors import UserError
+from thaw.models import build, load_tensors
+from thaw.models.layered import LayeredModel
+from thaw.surgery.operations import START, operations_of
+from thaw.surgery.origins import check_heads, read_origins
+from thaw.surgery.surgery import Surgery, prepare
+from thaw.tasks import tasks_for
+from thaw.training.activations import Activations, computed_once
+from thaw.training.central import Central
+from thaw.training.data import read_examples
+from thaw.training.distributed import World
+from thaw.training.learner import Learner
+from thaw.training.optim import Optimizer
+from thaw.training.torch_optim import optimizer_for
+from thaw.units import units_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `thaw train` was asked to do. Nothing outside `recipe` changes what is learnt."""
+
+    recipe: RunRecipe
+    train: Sequence[Path]
+    dev: Sequence[Path]
+    outputs: Mapping[str, Path]  # where to copy which file of the result, by its name there
+    state: Path
+    start: Path | None = None
+    start_optimizer: Path | None = None
+    loads: Sequence[Path] = ()  # the files of the recipe's `loads`, in its order
+    budget: float = 0.0  # seconds; 0: none
+    wait: float = 0.0  # seconds, for another trainer at work on the same state
+    checkpoint_seconds: float = 60.0
+    threads: int = 1
+    device: str = "auto"
+    tensorboard: Path | None = None
+
+
+def check_start(job: Job) -> None:
+    """Raise UserError where the files of a start and the recipe contradict each other."""
+    recipe = job.recipe
+    if (recipe.start == "scratch") != (job.start is None):
+        given = "no --start" if job.start is None else f"--start {job.start}"
+        raise UserError(f"the recipe starts from {recipe.start!r}, but there is {given}")
+    if len(recipe.loads) != len(job.loads):
+        raise UserError(
+            f"the recipe loads layers from {len(recipe.loads)} more runs; --load names {len(job.loads)} files"
+        )
+    if recipe.optimizer_state == "transferred" and (job.start_optimizer is None or not job.start_optimizer.is_file()):
+        raise UserError(
+            f"the recipe transfers the optimizer state, but {job.start_optimizer or '--start-optimizer'} is missing; "
+            "give the optimizer.safetensors of the run it starts from, or set optimizer_state: fresh"
+        )
+    if "snapshots.safetensors" in job.outputs and set(recipe.recipe.snapshots) <= {"best"}:
+        raise UserError("--snapshots: the recipe keeps none beside its best epoch")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A learner at its first step, the surgery that prepared its model, and what the checks said."""
+
+    learner: Learner
+    surgery: Surgery
+    checks: dict[str, Any]
+
+    def check_end(self) -> dict[str, Any]:
+        """Check the surgery once more, after the training; gives all that was checked."""
+        return {**self.checks, "end": self.surgery.check_end(self.learner.unmoved())}
+
+
+def begin(job: Job, world: World, say: Callable[[str], None]) -> Begun:
+    """The central learner of a job; UserError where its inputs do not fit together."""
+    recipe = job.recipe
+    tasks = tasks_for(recipe.task, units_of(recipe))
+    examples, dev = (read_examples(paths, tasks, recipe.model.frontend) for paths in (job.train, job.dev))
+    model = build(recipe.model, {lang: task.classes for lang, task in tasks.items()})
+    surgery = operate(job, model)
+    checks: dict[str, Any] = {"start": surgery.check_start()}
+    model.to(world.device)
+    optimizer = optimizer_for(recipe.recipe, surgery.trainable())
+    if recipe.optimizer_state == "transferred":
+        checks["optimizer_transferred"] = transfer(job, optimizer, surgery)
+    done = computed_once(surgery, recipe, [examples, dev], world.device)
+    if done:
+        checks["computed_once"] = list(model.layers)[:done]
+        examples, dev = (
+            Activations(split, model, done, world.device, recipe.recipe.precision, trained)
+            for split, trained in ((examples, True), (dev, False))
+        )
+    learner = Central(recipe, model, surgery, optimizer, examples, dev, world, say, done)
+    if not learner.steps_per_epoch:
+        raise UserError(
+            f"the training set has {len(examples)} utterances and drop_last is on, so a batch of "
+            f"{recipe.recipe.batch_size} is never full; lower batch_size or set drop_last: false"
+        )
+    return Begun(learner, surgery, checks)
+
+
+def operate(job: Job, model: LayeredModel) -> Surgery:
+    """Give the model its first weights, from wherever the recipe says, and freeze what it freezes."""
+    origins = read_origins(job.recipe, job.start, job.loads)
+    start = origins.get(START)
+    operations = operations_of(job.recipe, model, start.units if start else None)
+    check_heads(job.recipe, model, operations, origins)
+    sources = {name: origin.tensors for name, origin in origins.items()}
+    return prepare(model, operations, sources, start.meta if start else None)
+
+
+def transfer(job: Job, optimizer: Optimizer, surgery: Surgery) -> list[str]:
+    """Take over the start's optimiser state for the layers that keep their weights; gives the names taken."""
+    assert job.start_optimizer is not None  # see check_start
+    state, _ = load_tensors(job.start_optimizer)
+    kept = {f"{name}/{slot}" for name in surgery.kept_parameters() for slot in optimizer.slots}
+    shapes = {name: tensor.shape for name, tensor in optimizer.state().items() if name in kept}
+    wrong = [name for name, shape in shapes.items() if name in state and state[name].shape != shape]
+    if "step" not in state or wrong:
+        raise UserError(f"{job.start_optimizer}: not the optimizer state of {job.start} {wrong or ''}".rstrip())
+    return optimizer.transfer(state, surgery.kept_parameters())

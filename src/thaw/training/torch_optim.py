@@ -1,0 +1,123 @@
+"""torch's own optimisers with named slots, and the one that a recipe names.
+
+Their state is made before the first step, as they would make it in it, so that it always has the same tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thaw.config.schema import RecipeSpec
+from thaw.training.optim import AdamTF, NovoGrad, Optimizer
+
+Fill = Callable[[Tensor], Tensor]
+
+
+def zeros(parameter: Tensor) -> Tensor:
+    """A slot of the parameter's shape."""
+    return torch.zeros_like(parameter)
+
+
+def number(value: float) -> Fill:
+    """A slot of one number, on the CPU, where torch keeps them."""
+    return lambda parameter: torch.tensor(value)
+
+
+class TorchOptimizer(Optimizer):
+    """One of torch.optim's. `state_of` names its slots and says what they begin with.
+
+    Slots hold the very tensors that torch works on; `moved` beside them says whether a gradient was ever not zero.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        kind: Callable[..., torch.optim.Optimizer],
+        state_of: Mapping[str, Fill],
+        **options: Any,
+    ) -> None:
+        super().__init__(parameters)
+        self.inner = kind(self.parameters, lr=1.0, **options)
+        self.slots = tuple(state_of)  # type: ignore[misc]
+        self.state_in = {slot: [fill(p) for p in self.parameters] for slot, fill in state_of.items()}
+        for place, parameter in enumerate(self.parameters):
+            self.inner.state[parameter] = {slot: self.state_in[slot][place] for slot in self.slots}
+        self.state_in["moved"] = [torch.zeros((), dtype=torch.bool, device=p.device) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """One update from the gradients at hand; RuntimeError names a parameter that has none."""
+        gradients, active = self.gradients(), self.active()
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if name in self.idle:
+                parameter.grad = None  # which torch passes over
+        moved = [self.state_in["moved"][place] for place in active]
+        largest = torch._foreach_norm(gradients, float("inf"))
+        torch._foreach_copy_(moved, [flag | (norm > 0) for flag, norm in zip(moved, largest, strict=True)])
+        self.t += 1
+        self.set_rate(learning_rate)
+        self.inner.step()
+
+    def set_rate(self, learning_rate: float) -> None:
+        """The learning rate of the next step."""
+        for group in self.inner.param_groups:
+            group["lr"] = learning_rate
+
+    def unmoved(self) -> list[str]:
+        """Names of the parameters whose every gradient so far was exactly zero."""
+        return [name for name, moved in zip(self.names, self.state_in["moved"], strict=True) if not moved]
+
+
+class Averaged(TorchOptimizer):
+    """SGD whose weights are judged and kept by their average (Polyak & Juditsky 1992): torch's ASGD, without its decay.
+
+    torch averages from the second step after `averaging_start` on; before that, the average is the weight itself.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], averaging_start: int, weight_decay: float) -> None:
+        state = {"step": number(0.0), "eta": number(1.0), "mu": number(1.0), "ax": zeros}
+        options = {"lambd": 0.0, "t0": float(averaging_start), "weight_decay": weight_decay}
+        super().__init__(parameters, torch.optim.ASGD, state, **options)
+
+    def set_rate(self, learning_rate: float) -> None:
+        """torch takes the rate of a step from the step before it: said here in time."""
+        super().set_rate(learning_rate)
+        for eta in self.state_in["eta"]:
+            eta.fill_(learning_rate)
+
+    def averages(self) -> dict[str, Tensor]:
+        """The averages, once there is a step to average."""
+        steps, averages = self.state_in["step"], self.state_in["ax"]
+        return {name: ax for name, ax, step in zip(self.names, averages, steps, strict=True) if step > 0}
+
+
+def optimizer_for(recipe: RecipeSpec, parameters: Mapping[str, nn.Parameter]) -> Optimizer:
+    """The optimiser that a recipe names, over these parameters."""
+    decay, epsilon, step = recipe.weight_decay, recipe.epsilon, {"step": number(0.0)}
+    match recipe.optimizer:
+        case "adam-tf":
+            return AdamTF(parameters, recipe.betas, epsilon)
+        case "novograd":
+            return NovoGrad(parameters, recipe.betas, epsilon, decay)
+        case "asgd":
+            return Averaged(parameters, recipe.averaging_start, decay)
+        case "sgd":
+            state = {"momentum_buffer": zeros} if recipe.momentum else {}
+            return TorchOptimizer(parameters, torch.optim.SGD, state, momentum=recipe.momentum, weight_decay=decay)
+        case "adagrad":
+            return TorchOptimizer(
+                parameters, torch.optim.Adagrad, {**step, "sum": zeros}, eps=epsilon, weight_decay=decay
+            )
+        case "adadelta":
+            state = {**step, "square_avg": zeros, "acc_delta": zeros}
+            return TorchOptimizer(
+                parameters, torch.optim.Adadelta, state, rho=recipe.rho, eps=epsilon, weight_decay=decay
+            )
+        case "adam" | "adamw":
+            kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+            state = {**step, "exp_avg": zeros, "exp_avg_sq": zeros}
+            return TorchOptimizer(parameters, kind, state, betas=recipe.betas, eps=epsilon, weight_decay=decay)
