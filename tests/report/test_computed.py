@@ -8,16 +8,20 @@ from thaw.report.computed import computed
 
 HERE: dict[str, Any] = {
     "torch": "2.11.0",
-    "cpu": "A CPU",
+    "processor": "A CPU",
     "cpu_capability": "AVX512",
     "threads": 1,
-    "blas": {"kind": "mkl"},
+    "libraries": {"mkl": "2024.2", "onednn": "3.10"},
+    "instruction_sets": {},
+    "arithmetic": {"product": "12ab34cd"},
 }
 
 
 def test_facts_are_named_once_where_all_runs_share_them() -> None:
     [sentence] = computed([{"environment": HERE}, {"environment": HERE}])
-    assert sentence == 'Computed on: cpu A CPU; cpu capability AVX512; torch 2.11.0; blas {"kind": "mkl"}; threads 1.'
+    assert sentence == (
+        "Computed on: processor A CPU; cpu capability AVX512; torch 2.11.0; threads 1; mkl 2024.2; onednn 3.10."
+    )
 
 
 def test_differing_environments_are_told_and_counted() -> None:
@@ -28,6 +32,13 @@ def test_differing_environments_are_told_and_counted() -> None:
         "Runs of this study come from differing environments: cpu capability AVX2 (2 runs), AVX512 (1 run); "
         "threads 1 (1 run), 2 (2 runs). The same training gives other bits"
     )
+
+
+def test_other_results_of_small_calculations_are_a_difference() -> None:
+    other = {"environment": HERE | {"arithmetic": {"product": "00000000"}, "instruction_sets": {"MKL_CBWR": "AVX2"}}}
+    _, differing = computed([{"environment": HERE}, other])
+    assert "MKL CBWR AVX2 (1 run), not recorded (1 run)" in differing
+    assert "arithmetic product 00000000 (1 run), 12ab34cd (1 run)" in differing
 
 
 def test_a_resume_elsewhere_is_told() -> None:
