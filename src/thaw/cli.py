@@ -14,7 +14,10 @@ from thaw import __version__
 from thaw.console import console
 from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR, Unfinished, UserError
 
-RULES = ("fetch", "audio", "manifest", "lm", "checkpoint", "train", "decode", "probe", "score", "exhibit", "report")
+RULES = (
+    *("fetch", "audio", "manifest", "part", "lm", "checkpoint"),
+    *("train", "decode", "probe", "score", "exhibit", "report"),
+)
 PEOPLE = ("runs", "plan", "why", "gc", "transcribe", "features")
 
 

@@ -43,6 +43,10 @@ BESIDE = shlex.quote(str(Path(sys.executable).parent))
 shell.prefix(f'set -eu; export PATH={BESIDE}:"$PATH"; ')
 
 
+# Runs that keep snapshots have outputs that others have not, so they have a rule of their own.
+KEEPING = "|".join(id for id, run in PLAN.runs.items() if run.keeps) or "-"
+
+
 wildcard_constraints:
     id="[a-z0-9-]+",
     shard="[0-9]+",
@@ -87,22 +91,45 @@ def own_files(corpus):
     return contents.source_inputs(corpus.spec.source, corpus.spec.language)
 
 
-def start_files(wildcards, name):
-    """The files of the run that this one starts from; none where it starts from scratch."""
-    start = PLAN.runs[wildcards.id].start
-    return [layout.start(start, name)] if start else []
+def start_files(wildcards, ending):
+    """The weights (safetensors), or their digest, that a run starts from; none where it starts from scratch."""
+    run = PLAN.runs[wildcards.id]
+    if run.start is None:
+        return []
+    return [layout.weights(run.start, run.recipe.snapshot, ending)]
 
 
-def start_model(wildcards):
-    return ancient(start_files(wildcards, "model.safetensors"))
+def loaded_files(wildcards, ending):
+    """The same of the runs that single layers come from, in the recipe's order."""
+    run = PLAN.runs[wildcards.id]
+    pairs = zip(run.donors, run.recipe.loads, strict=True)
+    return [layout.weights(donor, load.snapshot, ending) for donor, load in pairs]
 
 
 def start_optimizer(wildcards):
     run = PLAN.runs[wildcards.id]
     transferred = run.recipe.optimizer_state == "transferred"
     return ancient(
-        start_files(wildcards, "optimizer.safetensors") if transferred else []
+        [layout.start(run.start, "optimizer.safetensors")] if transferred else []
     )
+
+
+def kept_files(run, ending):
+    """The snapshots that a run keeps beside its best epoch, or their digest; nothing where it keeps none."""
+    return [layout.run(run, f"snapshots.{ending}")] if run.keeps else []
+
+
+def kept_option(wildcards, option, ending):
+    """The option that asks for such a file, as one word; empty for a run that keeps none."""
+    return "".join(
+        f"--{option}={path}" for path in kept_files(PLAN.runs[wildcards.id], ending)
+    )
+
+
+def decode_weights(wildcards, ending):
+    """The snapshot that is decoded, or its digest."""
+    decode = PLAN.decodes[wildcards.id]
+    return layout.weights(decode.run, decode.snapshot, ending)
 
 
 def tuning_manifest(wildcards):

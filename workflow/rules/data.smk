@@ -102,3 +102,23 @@ rule manifest:
         " --index {input.index:q} --wav {input.wav:q} --rejects-in {input.corpus_rejects:q} {input.rejects:q}"
         " --train {output.train:q} --dev {output.dev:q} --test {output.test:q}"
         " --rejects {output.rejects:q} --counts {output.counts:q}"
+
+
+rule part:
+    input:
+        train=lambda wildcards: layout.manifest(
+            PLAN.parts[wildcards.id].manifest, "train.jsonl"
+        ),
+    output:
+        train="results/parts/{id}/train.jsonl",
+    log:
+        "results/logs/part/{id}.log",
+    localrule: True
+    conda:
+        "../../envs/tools.yaml"
+    params:
+        part=lambda wildcards: PLAN.parts[wildcards.id].spec_json,
+    message:
+        "part {wildcards.id}"
+    shell:
+        "exec thaw --log {log:q} part --part {params.part:q} --train {input.train:q} --out {output.train:q}"

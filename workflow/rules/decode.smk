@@ -1,19 +1,16 @@
-# Hypotheses of the test split, and their scores.
+# Hypotheses and their scores; evaluations with some layers changed.
 
 
 rule decode:
     input:
-        model=lambda wildcards: ancient(
-            layout.run(PLAN.decodes[wildcards.id].run, "model.safetensors")
-        ),
-        digest=lambda wildcards: layout.run(
-            PLAN.decodes[wildcards.id].run, "model.sha256"
-        ),
+        model=lambda wildcards: ancient(decode_weights(wildcards, "safetensors")),
+        digest=lambda wildcards: decode_weights(wildcards, "sha256"),
         audio=lambda wildcards: ancient(
             layout.shards(PLAN.decodes[wildcards.id].run.manifest.corpus, "wav")
         ),
-        test=lambda wildcards: layout.manifest(
-            PLAN.decodes[wildcards.id].run.manifest, "test.jsonl"
+        split=lambda wildcards: layout.manifest(
+            PLAN.decodes[wildcards.id].run.manifest,
+            f"{PLAN.decodes[wildcards.id].split}.jsonl",
         ),
         dev=tuning_manifest,
         lm=lambda wildcards: ancient(lm_file(wildcards, "lm.binary")),
@@ -33,12 +30,61 @@ rule decode:
         device=EXECUTION.device,
     params:
         decoder=lambda wildcards: PLAN.decodes[wildcards.id].spec_json,
+        snapshot=lambda wildcards: PLAN.decodes[wildcards.id].snapshot,
     message:
         "decode {wildcards.id}"
     shell:
-        "exec thaw --log {log:q} decode --decoder {params.decoder:q} --model {input.model:q} --manifest {input.test:q}"
+        "exec thaw --log {log:q} decode --decoder {params.decoder:q} --model {input.model:q} --snapshot {params.snapshot:q}"
+        " --manifest {input.split:q}"
         " --tune-on {input.dev:q} --lm {input.lm:q} --lexicon {input.lexicon:q}"
         " --threads {threads:q} --device {resources.device:q}"
+        " --hypotheses {output.hypotheses:q} --record {output.record:q}"
+
+
+# One job a run: weights are changed in memory, features made once.
+rule probe:
+    input:
+        model=lambda wildcards: ancient(
+            layout.run(PLAN.probes[wildcards.id].run, "model.safetensors")
+        ),
+        digest=lambda wildcards: layout.run(
+            PLAN.probes[wildcards.id].run, "model.sha256"
+        ),
+        snapshots=lambda wildcards: ancient(
+            kept_files(PLAN.probes[wildcards.id].run, "safetensors")
+        ),
+        snapshots_digest=lambda wildcards: kept_files(
+            PLAN.probes[wildcards.id].run, "sha256"
+        ),
+        audio=lambda wildcards: ancient(
+            layout.shards(PLAN.probes[wildcards.id].run.manifest.corpus, "wav")
+        ),
+        splits=lambda wildcards: [
+            layout.manifest(PLAN.probes[wildcards.id].run.manifest, f"{split}.jsonl")
+            for split in PLAN.probes[wildcards.id].spec.splits
+        ],
+    output:
+        rows="results/probes/{id}/rows.jsonl",
+        counts="results/probes/{id}/counts.jsonl",
+        hypotheses="results/probes/{id}/hypotheses.jsonl",
+        record="results/probes/{id}/probe.json",
+    log:
+        "results/logs/probe/{id}.log",
+    conda:
+        "../../envs/tools.yaml"
+    threads: EXECUTION.threads
+    resources:
+        runtime=240,
+        mem_mb=8000,
+        device=EXECUTION.device,
+    params:
+        probes=lambda wildcards: PLAN.probes[wildcards.id].spec_json,
+    message:
+        "probe {wildcards.id}"
+    shell:
+        "exec thaw --log {log:q} probe --probes {params.probes:q} --model {input.model:q}"
+        " --snapshots {input.snapshots:q} --manifest {input.splits:q}"
+        " --threads {threads:q} --device {resources.device:q} --rows {output.rows:q} --counts {output.counts:q}"
         " --hypotheses {output.hypotheses:q} --record {output.record:q}"
 
 

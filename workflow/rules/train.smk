@@ -38,19 +38,26 @@ rule checkpoint:
 
 rule train:
     input:
-        train=lambda wildcards: layout.manifest(
-            PLAN.runs[wildcards.id].manifest, "train.jsonl"
-        ),
-        dev=lambda wildcards: layout.manifest(
-            PLAN.runs[wildcards.id].manifest, "dev.jsonl"
-        ),
+        train=lambda wildcards: [
+            layout.train_data(data) for data in PLAN.runs[wildcards.id].data
+        ],
+        dev=lambda wildcards: [
+            layout.manifest(data.manifest, "dev.jsonl")
+            for data in PLAN.runs[wildcards.id].data
+        ],
         # Big files are ancient, small ones that say the same are tracked: a touch or a copy trains nothing anew.
         audio=lambda wildcards: ancient(
-            layout.shards(PLAN.runs[wildcards.id].manifest.corpus, "wav")
+            [
+                wav
+                for data in PLAN.runs[wildcards.id].data
+                for wav in layout.shards(data.manifest.corpus, "wav")
+            ]
         ),
-        start=start_model,
+        start=lambda wildcards: ancient(start_files(wildcards, "safetensors")),
         start_optimizer=start_optimizer,
-        start_digest=lambda wildcards: start_files(wildcards, "model.sha256"),
+        start_digest=lambda wildcards: start_files(wildcards, "sha256"),
+        load=lambda wildcards: ancient(loaded_files(wildcards, "safetensors")),
+        load_digest=lambda wildcards: loaded_files(wildcards, "sha256"),
     output:
         model="results/runs/{id}/model.safetensors",
         optimizer="results/runs/{id}/optimizer.safetensors",
@@ -77,6 +84,10 @@ rule train:
             if EXECUTION.tensorboard
             else ""
         ),
+        snapshots=lambda wildcards: kept_option(wildcards, "snapshots", "safetensors"),
+        snapshots_digest=lambda wildcards: kept_option(
+            wildcards, "snapshots-digest", "sha256"
+        ),
     params:
         recipe=lambda wildcards: PLAN.runs[wildcards.id].recipe_json,
     message:
@@ -85,9 +96,26 @@ rule train:
         # The shell splits a launcher into words, and expands nothing in it.
         "launcher={resources.launcher:q}; exec $launcher thaw --log {log:q} train --recipe {params.recipe:q}"
         " --train {input.train:q} --dev {input.dev:q}"
-        " --start {input.start:q} --start-optimizer {input.start_optimizer:q}"
+        " --start {input.start:q} --start-optimizer {input.start_optimizer:q} --load {input.load:q}"
         " --state={resources.state:q}/{wildcards.id:q} --runtime {resources.runtime:q} --wait 3600"
         " --attempt {resources.attempt:q}"
         " --checkpoint-seconds {resources.checkpoint_seconds:q} --threads {threads:q} --device {resources.device:q}"
-        " {resources.tensorboard:q} --model {output.model:q} --optimizer {output.optimizer:q} --digest {output.digest:q}"
+        " {resources.tensorboard:q} {resources.snapshots:q} {resources.snapshots_digest:q}"
+        " --model {output.model:q} --optimizer {output.optimizer:q} --digest {output.digest:q}"
         " --record {output.record:q} --metrics {output.metrics:q}"
+
+
+use rule train as train_keeping with:
+    output:
+        model="results/runs/{id}/model.safetensors",
+        optimizer="results/runs/{id}/optimizer.safetensors",
+        digest="results/runs/{id}/model.sha256",
+        record="results/runs/{id}/run.json",
+        metrics="results/runs/{id}/metrics.jsonl",
+        snapshots="results/runs/{id}/snapshots.safetensors",
+        snapshots_digest="results/runs/{id}/snapshots.sha256",
+    wildcard_constraints:
+        id=KEEPING,
+
+
+ruleorder: train_keeping > train

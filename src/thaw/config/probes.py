@@ -20,9 +20,8 @@ from pydantic import Field, model_validator
 
 from thaw.config.models import Strict
 from thaw.config.schema import Split
+from thaw.config.starts import Snapshot
 
-SNAPSHOT = r"^(first|best|last|epoch-[1-9][0-9]*)$"
-Snapshot = Annotated[str, Field(pattern=SNAPSHOT)]
 Layers = Annotated[tuple[str, ...], Field(min_length=1)]
 Goal = Literal["draw", "first", "zero"]
 

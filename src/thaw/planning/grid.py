@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from thaw.config.layers import named_layers
-from thaw.config.models import ModelSpec
+from thaw.config.models import ModelSpec, head_names, layer_names
 from thaw.config.numbers import Int
+from thaw.config.probes import ProbeSpec
 from thaw.config.run import TRAIN_VERSION, LoadRecipe, RunRecipe
 from thaw.config.schema import RecipeSpec, SourceSpec, StudySpec, TreatmentSpec
 from thaw.config.sources import Name, Split
-from thaw.config.starts import BEST, SOURCE, Origin, Snapshot, origin
+from thaw.config.starts import BEST, SCRATCH, SOURCE, Origin, Snapshot, origin
 from thaw.planning import contents
 from thaw.planning.folds import folds_of, whole_name
-from thaw.planning.plan import Checkpoint, Corpus, Data, Manifest, Part, Run, Study, decodes
+from thaw.planning.plan import Checkpoint, Corpus, Data, Manifest, Part, Probe, Run, Study, decodes
 
 if TYPE_CHECKING:
     from thaw.config.config import Config
@@ -42,6 +43,7 @@ class GridSpec(StudySpec):
     decoders: Annotated[tuple[Name, ...], Field(min_length=1)]
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("test",)  # that are decoded
     snapshots: Annotated[tuple[Snapshot, ...], Field(min_length=1)] = (BEST,)  # that are decoded, of every run
+    probes: dict[Name, ProbeSpec] = {}  # evaluations of every run with some of its layers changed
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -68,9 +70,10 @@ def plan(name: str, spec: GridSpec, config: Config) -> Study:
         for snapshot in spec.snapshots
         for decode in decodes(run, spec.decoders, config, split, snapshot)
     ]
+    probes = tuple(Probe(run, probe, one) for run in runs for probe, one in spec.probes.items())
     label = source.manifest.corpus.spec.label if isinstance(source, Run) else source.name
     return Study(
-        name, spec, runs, tuple(decoded), sources=own, source_label=label, baseline=spec.baseline,
+        name, spec, runs, tuple(decoded), probes, sources=own, source_label=label, baseline=spec.baseline,
         reference=spec.reference or "",
     )  # fmt: skip
 
@@ -101,13 +104,15 @@ class Grid:
         model_name = model_of(how, self.spec, self.config)
         model = self.config.models[model_name]
         data = self._data(target, how, model)
+        heads = {one.language: one.manifest.text.alphabet for one in data} if len(data) > 1 else {}
+        layers, outputs = layer_names(model, heads), head_names(model, heads)
         place = origin(how.start)
         start = self._at(place, target, seed) if place else None
         alphabet = self.config.languages[how.alphabet].alphabet if how.alphabet else data[0].manifest.text.alphabet
-        loads = [(named_layers([layers], model.layer_names), origin(text)) for layers, text in how.load.items()]
-        donors = tuple((layers, place, self._at(place, target, seed)) for layers, place in loads if place)
-        reset = named_layers(how.reset, model.layer_names)
-        freeze = named_layers(how.freeze, model.layer_names)
+        loads = [(named_layers([wanted], layers, outputs), origin(text)) for wanted, text in how.load.items()]
+        donors = tuple((loaded, place, self._at(place, target, seed)) for loaded, place in loads if place)
+        reset = named_layers(how.reset, layers, outputs)
+        freeze = named_layers(how.freeze, layers, outputs)
         recipe = RunRecipe(
             version=TRAIN_VERSION,
             model=model,
@@ -118,7 +123,7 @@ class Grid:
             start=start.hash if start else "scratch",
             snapshot=place.snapshot if place else BEST,
             loads=tuple(
-                LoadRecipe(start=donor.hash, snapshot=place.snapshot, layers=layers) for layers, place, donor in donors
+                LoadRecipe(start=donor.hash, snapshot=place.snapshot, layers=loaded) for loaded, place, donor in donors
             ),
             reset=reset,
             draw=unused_draw(seed, reset, model, alphabet, [start, *(donor for _, _, donor in donors)]),
@@ -127,7 +132,7 @@ class Grid:
             optimizer_state=how.optimizer_state,
             output_rows=how.output_rows,
             letters={letter: other for letter, other in how.letters.items() if letter in alphabet},
-            heads={one.language: one.manifest.text.alphabet for one in data} if len(data) > 1 else {},
+            heads=heads,
         )
         name = f"{target}-{model_name}-{treatment}-s{seed}"
         donated = tuple(donor for _, _, donor in donors)
@@ -148,17 +153,21 @@ class Grid:
             return Checkpoint(source.checkpoint, checkpoint, model, alphabet, contents.of_checkpoint(checkpoint))
         assert source.corpus is not None  # the schema wants one of the two
         assert source.recipe is not None
-        manifest = manifest_of(source.corpus, model, config)
-        recipe = RunRecipe(
-            version=TRAIN_VERSION,
-            model=model,
-            alphabet=manifest.text.alphabet,
-            corpora=(manifest.hash,),
-            recipe=config.recipes[source.recipe],
-            seed=source.seed,
-        )
-        name = f"{source.corpus}-{source.model}-source-s{source.seed}"
-        return Run(name, recipe, (manifest,), SOURCE, SOURCE, source.seed, source.model)
+        return scratch_run(source.corpus, source.model, source.recipe, source.seed, config, SOURCE)
+
+
+def scratch_run(corpus: str, model: str, recipe: str, seed: int, config: Config, treatment: str = SCRATCH) -> Run:
+    """The plainest run: a model trained on a corpus from scratch."""
+    manifest = manifest_of(corpus, config.models[model], config)
+    what = RunRecipe(
+        version=TRAIN_VERSION,
+        model=config.models[model],
+        alphabet=manifest.text.alphabet,
+        corpora=(manifest.hash,),
+        recipe=config.recipes[recipe],
+        seed=seed,
+    )
+    return Run(f"{corpus}-{model}-{treatment}-s{seed}", what, (manifest,), treatment, treatment, seed, model)
 
 
 def manifest_of(corpus: str, model: ModelSpec, config: Config) -> Manifest:

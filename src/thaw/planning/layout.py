@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from thaw.planning.plan import Checkpoint, Corpus, Decode, LanguageModel, Manifest, Run
+from thaw.config.starts import BEST
+from thaw.planning.plan import Checkpoint, Corpus, Data, Decode, LanguageModel, Manifest, Part, Probe, Run
 
 RESULTS = "results"
 CORPORA = f"{RESULTS}/corpora"
@@ -13,11 +14,16 @@ CHECKPOINTS = f"{RESULTS}/checkpoints"
 RUNS = f"{RESULTS}/runs"
 DECODES = f"{RESULTS}/decodes"
 SCORES = f"{RESULTS}/scores"
+PARTS = f"{RESULTS}/parts"
+PROBES = f"{RESULTS}/probes"
 LOGS = f"{RESULTS}/logs"
 STATE = f"{RESULTS}/state"  # unless the config says otherwise
 TENSORBOARD = f"{RESULTS}/tensorboard"
 CONFIGS = f"{RESULTS}/configs"  # which config files draw under which name
-FOLDERS = (CORPORA, AUDIO, MANIFESTS, LMS, CHECKPOINTS, RUNS, DECODES, SCORES, LOGS, STATE, TENSORBOARD, CONFIGS)
+FOLDERS = (
+    *(CORPORA, AUDIO, MANIFESTS, PARTS, LMS, CHECKPOINTS, RUNS, DECODES, PROBES, SCORES),
+    *(LOGS, STATE, TENSORBOARD, CONFIGS),
+)
 RESERVED = frozenset(folder.removeprefix(f"{RESULTS}/") for folder in FOLDERS)  # no study may be called so
 
 
@@ -40,6 +46,11 @@ def manifest(which: Manifest, name: str) -> str:
     return f"{MANIFESTS}/{which.id}/{name}"
 
 
+def train_data(which: Data) -> str:
+    """The manifest that a run trains on: a part's own, or the training split."""
+    return f"{PARTS}/{which.id}/train.jsonl" if isinstance(which, Part) else manifest(which, "train.jsonl")
+
+
 def lm(which: LanguageModel, name: str) -> str:
     """A language model's file: lm.binary, lexicon.txt or lm.json."""
     return f"{LMS}/{which.id}/{name}"
@@ -55,9 +66,19 @@ def start(which: Run | Checkpoint, name: str) -> str:
     return run(which, name) if isinstance(which, Run) else f"{CHECKPOINTS}/{which.id}/{name}"
 
 
+def weights(which: Run | Checkpoint, snapshot: str, ending: str = "safetensors") -> str:
+    """The file that holds a snapshot, or (sha256) its digest: the best epoch's own, or that of all others."""
+    return start(which, f"{'model' if snapshot == BEST else 'snapshots'}.{ending}")
+
+
 def decode(which: Decode, name: str) -> str:
     """A decode's file: hypotheses.jsonl or decode.json."""
     return f"{DECODES}/{which.id}/{name}"
+
+
+def probe(which: Probe, name: str) -> str:
+    """A probe's file: rows.jsonl, counts.jsonl, hypotheses.jsonl or probe.json."""
+    return f"{PROBES}/{which.id}/{name}"
 
 
 def score(which: Decode, name: str) -> str:

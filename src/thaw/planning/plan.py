@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from thaw.canonical import canonical_json, digest
 from thaw.config.models import ModelSpec, semantic
+from thaw.config.probes import ProbeSpec
 from thaw.config.run import RunRecipe
 from thaw.config.schema import (
     BeamSpec,
@@ -44,6 +45,7 @@ PART_VERSION = 1
 LM_VERSION = 2
 CHECKPOINT_VERSION = 1
 DECODE_VERSION = 1
+PROBE_VERSION = 1
 SCORE_VERSION = 3
 
 
@@ -316,6 +318,27 @@ class Decode:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """A run evaluated with some of its layers changed, without training: once for each of many operations."""
+
+    run: Run
+    name: str  # in the config
+    spec: ProbeSpec
+
+    @property
+    def spec_json(self) -> str:
+        return canonical_json(semantic(self.spec))
+
+    @cached_property
+    def hash(self) -> str:
+        return digest([PROBE_VERSION, self.spec_json, self.run.hash])
+
+    @property
+    def id(self) -> str:
+        return f"{self.run.name}-{self.name}-{self.hash}"
+
+
+@dataclass(frozen=True)
 class Study:
     """A study's runs, decodes and probes, in the order its tables show them."""
 
@@ -323,6 +346,7 @@ class Study:
     spec: StudySpec
     runs: tuple[Run, ...]
     decodes: tuple[Decode, ...]
+    probes: tuple[Probe, ...] = ()
     sources: tuple[Run, ...] = ()  # runs that the others start from, and that are no results themselves
     source_label: str = ""  # what transfer starts from, as tables print it
     baseline: str = ""  # the treatment that the others are compared to
@@ -348,6 +372,7 @@ class Plan:
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     decodes: dict[str, Decode] = field(default_factory=dict)
+    probes: dict[str, Probe] = field(default_factory=dict)
 
     def study(self, name: str) -> Study:
         """The study called `name`."""
@@ -367,6 +392,7 @@ def resolve(config: Config) -> Plan:
         for run in (*study.sources, *study.runs):
             for one in with_origins(run):
                 _add_start(plan, one)
+        plan.probes.update((probe.id, probe) for probe in study.probes)
         for decode in study.decodes:
             plan.decodes[decode.id] = decode
             if decode.lm:
