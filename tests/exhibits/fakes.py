@@ -121,6 +121,7 @@ class Fakes:
             "config": "mini",
             "scale": "mini",
             "speech": "synthesised",
+            "members": {self.kind: [run["id"] for run in (*self.runs, *self.sources)]},
             "exhibits": exhibits_made,
             "runs": self.runs,
             "sources": self.sources,

@@ -35,14 +35,14 @@ def test_words_follow_what_was_resampled(units: Pairs, over: str) -> None:
     if over:
         caveat = CAVEAT if "utterances" in over else ""
         interval = over.replace("over ", "over test ")
-        assert interval_note(0.95, units) == f"[95 %]: interval {interval}.{caveat}"
+        assert interval_note(0.95, units, "test ") == f"[95 %]: interval {interval}.{caveat}"
 
 
 def test_where_there_is_no_interval() -> None:
     none = ("none", "one utterance")
     assert interval_note(0.95, {"A": none}) == "No intervals. None for A (one utterance)."
     assert interval_note(0.9, {"A": none, "B": SPEAKERS}) == (
-        "[90 %]: interval over test speakers (B). None for A (one utterance)."
+        "[90 %]: interval over speakers (B). None for A (one utterance)."
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.planning.test_plan import CONFIG
 from thaw.config.load import merged, validate
+from thaw.exhibits.spec import EXHIBIT_VERSION
 from thaw.planning.plan import Plan, resolve
 from thaw.planning.showing import exhibits, report_spec
 
@@ -137,3 +138,30 @@ def test_the_report_has_every_exhibit_and_credit_and_tells_filters_apart() -> No
         ("Russian", ""),
         ("Spanish", ""),
     }
+
+
+def test_runs_of_one_recipe_differ_in_seeds_alone() -> None:
+    """Also in the draw that is free with a seed, and where a run starts from another with its own seed."""
+    chained = {"start": "finetuned@best", "reset": ["output"]}
+    study = {"seeds": [1, 2], "treatments": ["scratch", "finetuned", "lr-10", "chained"]}
+    found = report_spec(plan({"treatments": {"chained": chained}, "studies": {"crosslingual": study}}))
+    rows = [run for run in found.runs if run.target == "russian"]
+    recipes = {
+        treatment: {run.recipe for run in rows if run.treatment == treatment} for treatment in study["treatments"]
+    }
+    assert all(len(recipe) == 1 for recipe in recipes.values())
+    assert len({next(iter(recipe)) for recipe in recipes.values()}) == 4
+    assert len({run.id for run in rows}) == 8
+
+
+def test_two_studies_of_one_name_and_another_recipe_are_told_apart() -> None:
+    longer = {**SECOND["studies"]["crosslingual"], "recipe": "longer"}
+    recipe = {**CONFIG["recipes"]["finetune"], "epochs": 99}
+    found = exhibits(plan({"recipes": {"longer": recipe}, "studies": {"longer": longer}}))
+    rows = [run for run in found["all", "table-depth"].spec.runs if (run.target, run.frozen) == ("russian", 8)]
+    assert [run.label for run in rows] == ["decoder-only (crosslingual)", "decoder-only (longer)"]
+    assert len({run.recipe for run in rows}) == 2
+
+
+def test_every_exhibit_is_drawn_anew_where_drawing_changed_its_meaning() -> None:
+    assert all(f'"version":{EXHIBIT_VERSION}' in one.spec_json for one in BASE.values())

@@ -114,6 +114,33 @@ def test_page_shows_what_is_behind_a_run(study: tuple[Fakes, ReportSpec, str]) -
         assert words in text, words
 
 
+def test_a_study_begins_with_what_it_found_and_what_it_was_computed_on(study: tuple[Fakes, ReportSpec, str]) -> None:
+    fakes, spec, html = study
+    page = Page(html)
+    assert "freezing-findings" in page.ids
+    parts = ("Study: freezing", "Computed on:", "Lowest WER:", "The paper's own finding", "Table 1: corpora")
+    places = [page.text.rindex(words) for words in parts]
+    assert places == sorted(places)
+    assert "torch 2.11.0" in page.text
+    other = Path(fakes.runs[0]["record"])
+    record = read_json(other)
+    write_json(other, record | {"environment": record["environment"] | {"threads": 4}}, sealed=False)
+    try:
+        assert "come from differing environments: threads 1 (3 runs), 4 (1 run)" in Page(render(spec)).text
+    finally:
+        write_json(other, record, sealed=False)
+
+
+def test_a_training_that_was_stopped_is_marked(tmp_path: Path) -> None:
+    fakes = Fakes(tmp_path, treatments=("frozen-1",), targets={"german": "German"})
+    assert "stopped, not finished" not in Page(render(fakes.report([]))).text
+    path = Path(fakes.runs[0]["record"])
+    write_json(path, read_json(path) | {"best": {"epoch": 6, "dev_loss": 14.0}}, sealed=False)
+    text = Page(render(fakes.report([]))).text
+    assert "†: the best epoch is the last: this training was stopped, not finished." in text
+    assert ", its last: stopped, not finished" in text
+
+
 def test_text_is_escaped(study: tuple[Fakes, ReportSpec, str]) -> None:
     html = study[2]
     assert "<sterne>" not in html

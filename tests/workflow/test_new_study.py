@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
@@ -19,15 +20,17 @@ STUDY = '''"""A throw-away study: does another seed say the same?"""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from thaw.config.config import Config
 from thaw.config.schema import StudySpec
 from thaw.config.sources import Name
 from thaw.errors import suggestion
-from thaw.exhibits.spec import Exhibit, ExhibitSpec
+from thaw.exhibits.spec import TABLE, Exhibit, ExhibitSpec
 from thaw.planning.grid import scratch_run
 from thaw.planning.plan import Study, decodes
+
+if TYPE_CHECKING:
+    from thaw.config.config import Config
 
 CREDIT = "nobody"
 PAPER_FINDING = "None: there is no such paper."
@@ -53,16 +56,12 @@ def plan(name: str, spec: Spec, config: Config) -> Study:
 
 
 def _table(spec: ExhibitSpec) -> dict[str, bytes]:
-    from thaw.exhibits.grid import Block, Cell, Column, Grid, written
-    from thaw.files import read_json
+    from thaw.exhibits.tables import RatesTable
 
-    rows = [(run, read_json(run.decodes[0].scores)) for run in spec.runs]
-    cells = tuple((Cell(str(run.seed)), Cell(f"{scores['word']['rate']:.3f}", runs=(run.id,))) for run, scores in rows)
-    grid = Grid("tiny", "Two seeds", spec.note, (Block("Two seeds", "Seed", (Column("WER"),), cells),))
-    return written(grid, "seed,wer\\n" + "".join(f"{a.text},{b.text}\\n" for a, b in cells))
+    return RatesTable("Two seeds").draw(spec)
 
 
-EXHIBITS = {"table1": Exhibit("Two seeds", ("csv", "md", "tex", "json"), ("scores",), _table)}
+EXHIBITS = {"table1": Exhibit("Two seeds", TABLE, ("scores",), _table)}
 '''
 
 
@@ -82,6 +81,11 @@ def test_one_module_is_enough(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     table = (tmp_path / "results" / "two" / "toy" / "table1.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in table] == ["seed", "1", "2"]
-    assert float(table[1].split(",")[1]) > 0
+    rows = [row for row in csv.DictReader(table) if row["measure"] == "WER %"]
+    assert [(row["row"], row["seed"], row["seeds"]) for row in rows] == [
+        ("treatment", "", "2"),
+        ("run", "1", ""),
+        ("run", "2", ""),
+    ]
+    assert all(float(row["value"]) > 0 for row in rows)
     assert os.listdir(tmp_path / "results" / "runs")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from thaw.errors import UserError
 from thaw.exhibits.frame import Row, as_csv, columns, grouped, heading, run_columns
-from thaw.exhibits.published import read_curves, read_rates
+from thaw.exhibits.published import published_file, read_rates
 from thaw.exhibits.spec import ExhibitSpec, RunRow
 from thaw.exhibits.style import (
     COLOURS,
@@ -25,7 +25,7 @@ from thaw.exhibits.style import (
     plain_log_axis,
     titled,
 )
-from thaw.files import read_jsonl
+from thaw.files import read_json, read_jsonl
 from thaw.scoring.measures import MEASURES
 
 if TYPE_CHECKING:
@@ -203,14 +203,16 @@ class PublishedCurvesFigure(CurvesFigure):
     def draw(self, spec: ExhibitSpec) -> dict[str, bytes]:
         """The figure as png and pdf, its data (every epoch) as csv."""
         note = "published, paper scale"
+        losses = read_json(published_file(spec, self.curves))
         runs = []
-        for curve in read_curves(spec, read_rates(spec, self.rates), self.curves):
-            rate = curve.rate
+        for rate in read_rates(spec, self.rates):
+            if rate.curve not in losses:
+                raise UserError(f"{spec.published[self.curves]}: no curve called {rate.curve!r}")
             run = RunRow(id=rate.curve, treatment=rate.treatment, label=rate.label, target=rate.target,
                          target_label=rate.target_label, seed=0)  # fmt: skip
-            losses = enumerate(zip(curve.train, curve.dev, strict=True), start=1)
-            epochs = [Epoch(n, 0, {"train_loss": train, "dev_loss": dev}) for n, (train, dev) in losses]
-            runs.append(Trained(run, epochs))
+            curves = zip(losses[rate.curve]["train"], losses[rate.curve]["val"], strict=True)
+            values = ({"train_loss": float(train), "dev_loss": float(dev)} for train, dev in curves)
+            runs.append(Trained(run, [Epoch(n, 0, one) for n, one in enumerate(values, start=1)]))
         panels = grouped((Trained(one.run, one.epochs[: self.epochs]) for one in runs),
                          lambda one: f"{self.title}: {one.run.target_label}")  # fmt: skip
         more = {"scale": "paper", "scale_note": note, "seed": ""}

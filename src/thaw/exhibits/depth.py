@@ -9,7 +9,7 @@ from thaw.exhibits.grid import NONE, Block, Column, Grid, Printed, written
 from thaw.exhibits.notes import level_text, rate_notes
 from thaw.exhibits.rates import Kind, RatesFigure, Ticks
 from thaw.exhibits.spec import ExhibitSpec
-from thaw.exhibits.tables import rate_cell, way_label
+from thaw.exhibits.tables import rate_cell
 from thaw.scoring.measures import WORD
 
 SCRATCH = -18.0  # where runs from scratch stand, on an axis in per cent
@@ -63,7 +63,7 @@ def draw_table(spec: ExhibitSpec, title: str) -> dict[str, bytes]:
 
 
 def _block(spec: ExhibitSpec, label: str, cells: Sequence[Cell], notes: Sequence[str]) -> Block:
-    ways = {cell.decode.way: way_label(cell.decode) for cell in cells}
+    ways = {cell.decode.way: cell.decode.way_label for cell in cells}
     best = {way: min(cell.rate for cell in cells if cell.decode.way == way) for way in ways}
     rows = []
     treatments = grouped(cells, lambda cell: cell.run.treatment)

@@ -12,7 +12,6 @@ from thaw.exhibits.grid import markdown_text
 from thaw.exhibits.notes import bounds_text, smallest_text, with_unit
 from thaw.exhibits.published import Published, read_rates
 from thaw.exhibits.spec import ExhibitSpec
-from thaw.exhibits.tables import way_label
 from thaw.scoring.statistics import SIGNIFICANT
 
 
@@ -51,7 +50,7 @@ class Findings:
             for base, test in cell.tests.items():
                 first = rates.get((cell.run.target, base))
                 if test.p is not None and test.p < SIGNIFICANT and theirs is not None and first is not None:
-                    pair = f"“{cell.run.label}” to “{spec.treatments[base]}”"
+                    pair = f"“{cell.label}” to “{spec.treatments[base]}”"
                     name = f"{cell.run.target_label} {pair} ({cell.decode.label})"
                     (alike if (theirs < first) == (test.comparison.difference < 0) else against).append(name)
         if not alike and not against:
@@ -81,12 +80,17 @@ def general(frame: Frame) -> list[str]:
 
 def part(spec: ExhibitSpec, cells: Sequence[Cell]) -> dict[str, Any]:
     """What one column of rates shows."""
-    title = f"{cells[0].run.target_label}: {way_label(cells[0].decode)}"
+    title = f"{cells[0].run.target_label}: {cells[0].decode.way_label}"
     best = min(cells, key=lambda cell: cell.rate)
     sentences = [f"Lowest {best.measure.name}: {_named(best)}."]
     for base in dict.fromkeys((spec.baseline, spec.reference)):
-        first = next((cell for cell in cells if cell.run.treatment == base), None)
-        tested = [cell for cell in cells if base in cell.tests]
+        first = next((cell for cell in cells if cell.row == (base, "")), None)
+        # How the reference compares to the baseline is said once.
+        tested = [
+            cell
+            for cell in cells
+            if base in cell.tests and (base == spec.baseline or cell.run.treatment != spec.baseline)
+        ]
         if first and tested:
             sentences += compared(first, tested)
     return {"title": title, "sentences": sentences}
@@ -95,20 +99,24 @@ def part(spec: ExhibitSpec, cells: Sequence[Cell]) -> dict[str, Any]:
 def compared(first: Cell, others: Sequence[Cell]) -> list[str]:
     """Which treatments differ from `first` by more than their noise, and which cannot be told apart from it."""
     base = first.run.treatment
-    tests = {cell.run.treatment: cell.tests[base] for cell in others}
+    tests = {cell.row: cell.tests[base] for cell in others}
     trained = all(test.p is None for test in tests.values())
 
     def beyond(cell: Cell) -> bool:
-        test = tests[cell.run.treatment]
+        test = tests[cell.row]
         low, high = test.comparison.low, test.comparison.high
         if trained:
             return low is not None and high is not None and (low > 0 or high < 0)
         return test.p is not None and test.p < SIGNIFICANT
 
-    lower = [cell for cell in others if beyond(cell) and tests[cell.run.treatment].comparison.difference < 0]
-    higher = [cell for cell in others if beyond(cell) and tests[cell.run.treatment].comparison.difference > 0]
+    lower = [cell for cell in others if beyond(cell) and tests[cell.row].comparison.difference < 0]
+    higher = [cell for cell in others if beyond(cell) and tests[cell.row].comparison.difference > 0]
     rest = [cell for cell in others if cell not in lower and cell not in higher]
-    why = "by more than other speakers would change" if trained else f"beyond noise (p < {SIGNIFICANT}, Holm)"
+    why = (
+        "by more than other speakers would change (its interval leaves out 0)"
+        if trained
+        else f"beyond noise (p < {SIGNIFICANT}, Holm)"
+    )
     sentences = [
         f"{word} than {_named(first)}, {why}: {_differences(found, base)}."
         for word, found in (("Lower", lower), ("Higher", higher)) if found
@@ -123,9 +131,7 @@ def compared(first: Cell, others: Sequence[Cell]) -> list[str]:
 
 def _named(cell: Cell) -> str:
     found = cell.estimate
-    return (
-        f"“{cell.run.label}” ({with_unit(bounds_text(cell.measure, found.rate, found.low, found.high), cell.measure)})"
-    )
+    return f"“{cell.label}” ({with_unit(bounds_text(cell.measure, found.rate, found.low, found.high), cell.measure)})"
 
 
 def _differences(cells: Iterable[Cell], base: str) -> str:
@@ -133,7 +139,7 @@ def _differences(cells: Iterable[Cell], base: str) -> str:
     for cell in cells:
         difference = cell.tests[base].comparison.difference
         moved = f"{change(cell, difference, cell.rate - difference):+.1f}".replace("-", "−")
-        texts.append(f"“{cell.run.label}” ({moved})")
+        texts.append(f"“{cell.label}” ({moved})")
     return ", ".join(texts)
 
 

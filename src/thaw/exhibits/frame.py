@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from thaw.errors import UserError
-from thaw.exhibits.spec import DecodeRow, ExhibitSpec, RunRow
+from thaw.exhibits.spec import DecodeRow, ExhibitSpec, RunRow, row_label
 from thaw.files import read_json, read_jsonl
 from thaw.scoring.counts import UtteranceCounts
 from thaw.scoring.measures import MEASURES, Measure, counts_from
@@ -106,6 +106,16 @@ class Cell:
         return self.run.study, self.run.target, self.decode.way, self.measure.key
 
     @property
+    def row(self) -> tuple[str, str]:
+        """Its place in the column: treatment and operation."""
+        return self.run.treatment, self.decode.operation
+
+    @property
+    def label(self) -> str:
+        """The same in words."""
+        return row_label(self.run, self.decode)
+
+    @property
     def runs(self) -> tuple[str, ...]:
         """Ids of the runs behind it."""
         return tuple(one.run.id for one in self.judged)
@@ -158,11 +168,12 @@ def read_frame(spec: ExhibitSpec, measures: Sequence[str] = (), compared: bool =
 def _treated(one: Judged) -> Hashable:
     """What a run really is, its random seed left out: a name alone may stand for two recipes in two studies."""
     run = one.run
-    return run.model, run.source_label, run.target, run.treatment, run.recipe, one.decode.way
+    what = (run.model, run.source_label, run.target, run.treatment, run.recipe)
+    return *what, one.decode.operation, one.decode.way
 
 
 def _pool(one: Judged) -> Hashable:
-    """Which treatments share their seed noise: those of a study on one target that were judged in the same way."""
+    """What shares its seed noise: the treatments of a study on one target that were judged in the same way."""
     return one.run.study, one.run.target, one.decode.way
 
 
@@ -181,7 +192,7 @@ def _cell(
 
 def _tested(spec: ExhibitSpec, column: list[Cell], base: str) -> list[Cell]:
     """The cells of one column, each but the base compared to the base; one family for Holm."""
-    first = next((cell for cell in column if base and cell.run.treatment == base), None)
+    first = next((cell for cell in column if base and cell.row == (base, "")), None)
     if first is None:
         return column
     others = [cell for cell in column if cell is not first]

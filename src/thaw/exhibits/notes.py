@@ -52,16 +52,22 @@ def units_of(frame: Iterable[Cell]) -> Pairs:
 def rate_notes(spec: ExhibitSpec, frame: Iterable[Cell]) -> list[str]:
     """What brackets and ± are, what noise they hold, and which runs were not finished."""
     cells = [*frame]
-    notes = [f"{interval_note(spec.scoring.level, units_of(cells))} {seed_note(cells)} Bold: lowest of its column."]
+    splits = {cell.decode.split for cell in cells}
+    over = interval_note(spec.scoring.level, units_of(cells), f"{splits.pop()} " if len(splits) == 1 else "")
+    notes = [f"{over} {seed_note(cells)} Bold: lowest of its column."]
     seeds = sorted({cell.estimate.seeds for cell in cells})
     if seeds[-1] > 1:
         notes.append(f"Mean over {'–'.join(map(str, seeds))} random seeds; ±: standard deviation over them.")
+    if any(cell.decode.split == "dev" for cell in cells):
+        notes.append(
+            "On dev a training chose its best epoch, and a tuned decoder its weights: rates are lower than on test."
+        )
     return notes + unfinished_note(cells)
 
 
-def interval_note(level: float, units: Pairs) -> str:
+def interval_note(level: float, units: Pairs, which: str = "") -> str:
     """What brackets behind rates are over."""
-    over = over_text(units, "test ")
+    over = over_text(units, which)
     text = f"[{level_text(level)}]: interval {over}." if over else "No intervals."
     none = ", ".join(f"{label} ({why})" for label, (kind, why) in units.items() if kind == "none")
     text += f" None for {none}." if none else ""
@@ -119,7 +125,7 @@ def difference_notes(cells: Iterable[Cell], base: str, label: str) -> list[str]:
     """What a table of differences to one treatment says: the tests, their families, and how little they could show."""
     tested = [cell for cell in cells if base in cell.tests]
     comparisons = [cell.tests[base].comparison for cell in tested]
-    text = f"Difference to “{label}” on the same test utterances, in points (−: lower)."
+    text = f"Difference to “{label}” on the same utterances, in points (−: lower)."
     if all(found.p is None for found in comparisons):
         return [f"{text} No p values: no random seed is repeated, and a difference of these trained models is none of "
                 "the treatments."]  # fmt: skip

@@ -7,11 +7,9 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from thaw.errors import UserError
 from thaw.exhibits.spec import ExhibitSpec
-from thaw.files import read_json
 from thaw.scoring.measures import MEASURES
 
 
@@ -24,7 +22,7 @@ class Published:
     note: str
     decoder: str  # the kind of decoder they were made with; they stand beside results of that kind alone
     remarks: Mapping[str, str] = field(default_factory=dict)
-    split: Literal["test", "dev"] = "test"  # dev: they stand beside our greedy rates on dev, which training measures
+    split: str = "test"  # and to those of this split
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,6 @@ class PublishedRate:
         if measure not in self.rates:
             return ""
         return self.printed if self.printed and measure == "word" else f"{100 * self.rates[measure]:.1f}"
-
-
-@dataclass(frozen=True)
-class PublishedCurve:
-    """Losses by epoch, the first epoch first."""
-
-    rate: PublishedRate
-    train: tuple[float, ...]
-    dev: tuple[float, ...]
 
 
 def published_file(spec: ExhibitSpec, name: str) -> Path:
@@ -93,15 +82,3 @@ def read_rates(spec: ExhibitSpec, name: str) -> list[PublishedRate]:
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"{spec.published[name]}:{line}: not a row of published rates ({error!r})") from error
     return found
-
-
-def read_curves(spec: ExhibitSpec, rates: list[PublishedRate], name: str) -> list[PublishedCurve]:
-    """The published losses behind `rates`, in the same order."""
-    losses = read_json(published_file(spec, name))
-    curves = []
-    for rate in rates:
-        if rate.curve not in losses:
-            raise UserError(f"{spec.published[name]}: no curve called {rate.curve!r}")
-        curve = losses[rate.curve]
-        curves.append(PublishedCurve(rate, tuple(curve["train"]), tuple(curve["val"])))
-    return curves

@@ -63,7 +63,7 @@ class RatesFigure:
             figure = Figure(figsize=(width, 4.2), layout="constrained")
             axes = figure.subplots(1, len(ways), squeeze=False, sharey=True)[0]
             for axis, cells in zip(axes, ways.values(), strict=True):
-                axis.set_title(cells[0].decode.label, fontweight="normal")
+                axis.set_title(cells[0].decode.way_label, fontweight="normal")
                 self._axis(axis, ticks)
                 for number, (label, mine) in enumerate(series.items()):
                     shown = [cell for cell in mine if cell.decode.way == cells[0].decode.way]
@@ -82,12 +82,12 @@ class RatesFigure:
     def _kinds(self, spec: ExhibitSpec, cells: Sequence[Cell]) -> list[Kind]:
         if self.kinds:
             return self.kinds(cells)
-        return ["level" if cell.run.treatment == spec.baseline else "point" for cell in cells]
+        return ["level" if cell.row == (spec.baseline, "") else "point" for cell in cells]
 
     def _ticks(self, spec: ExhibitSpec, frame: Frame) -> Ticks:
         if self.ticks:
             return self.ticks(frame)
-        return {float(place): label for place, label in enumerate(spec.treatments.values())}
+        return {float(place): label for place, label in enumerate(spec.rows.values())}
 
     def _axis(self, axis: Axes, ticks: Ticks) -> None:
         from matplotlib.ticker import NullLocator
@@ -105,12 +105,12 @@ class RatesFigure:
         axis.set_xlabel(self.axis)
 
     def _series(self, axis: Axes, spec: ExhibitSpec, cells: Sequence[Cell], look: Look, place: float, of: int) -> None:
-        order = [*spec.treatments]
+        order = [*spec.rows]
         step = min(self.spread, 3 * self.spread / max(of - 1, 1)) * place
         kinds = self._kinds(spec, cells)
         for kind in dict.fromkeys(kinds):
             shown = [cell for cell, found in zip(cells, kinds, strict=True) if found == kind]
-            at = [self.place(cell) if self.place else float(order.index(cell.run.treatment)) for cell in shown]
+            at = [self.place(cell) if self.place else float(order.index(cell.row)) for cell in shown]
             places = [x * (1 + step) if self.log else x + step for x in at]
             rates = [cell.measure.shown(cell.rate) for cell in shown]
             if kind == "line":

@@ -61,9 +61,15 @@ class DecodeRow(Strict):
     record: str = ""  # JSON of `thaw decode`: settings, tuned weights, cost
 
     @property
-    def way(self) -> tuple[str, str, str, str]:
+    def way(self) -> tuple[str, str, str]:
         """How it was judged: only rates that were found in the same way stand in one column."""
-        return self.decoder, self.split, self.snapshot, self.operation
+        return self.decoder, self.split, self.snapshot
+
+    @property
+    def way_label(self) -> str:
+        """The same in words; what is usual is left out."""
+        more = (self.split if self.split != "test" else "", self.snapshot if self.snapshot != "best" else "")
+        return ", ".join(filter(None, (self.label, *more)))
 
 
 class RunRow(Strict):
@@ -114,6 +120,11 @@ class CorpusRow(Strict):
     citation: str = ""
 
 
+def row_label(run: RunRow, decode: DecodeRow) -> str:
+    """What was judged: a treatment, and an operation after it where there is one."""
+    return ": ".join(filter(None, (run.label, decode.operation)))
+
+
 def scale_note(scale: Scale, speech: Speech) -> str:
     """The words that every file of results carries, so that a mini number is never taken for a published one."""
     if scale == "paper" and speech == "recorded":
@@ -161,6 +172,13 @@ class ExhibitSpec(Strict):
     def treatments(self) -> dict[str, str]:
         """Treatments with their labels, in order."""
         return {run.treatment: run.label for run in self.runs}
+
+    @property
+    def rows(self) -> dict[tuple[str, str], str]:
+        """Treatments, and what was done to their weights before they were judged, with the labels of both."""
+        return {
+            (run.treatment, decode.operation): row_label(run, decode) for run in self.runs for decode in run.decodes
+        }
 
     @property
     def decoders(self) -> dict[str, str]:

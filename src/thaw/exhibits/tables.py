@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from thaw.exhibits.curves import Epoch, best_epoch, read_epochs
 from thaw.exhibits.frame import (
     COLUMNS,
     Cell,
@@ -35,10 +33,8 @@ from thaw.exhibits.notes import (
 )
 from thaw.exhibits.published import Published, PublishedRate, read_rates
 from thaw.exhibits.spec import DecodeRow, ExhibitSpec, RunRow
-from thaw.scoring.measures import MEASURES, WORD, Measure
+from thaw.scoring.measures import MEASURES, Measure
 from thaw.scoring.statistics import SIGNIFICANT
-
-Dev = dict[tuple[str, str], list[tuple[RunRow, Epoch]]]  # (target, treatment): the best epoch of each run
 
 
 @dataclass(frozen=True)
@@ -55,17 +51,15 @@ class RatesTable:
         frame = read_frame(spec)
         rates = read_rates(spec, self.published.file) if self.published else []
         ways = grouped(frame, lambda cell: cell.decode.way).values()
-        dev = _read_dev(spec) if self.published and self.published.split == "dev" else {}
         blocks = [self._results(spec, cells, rates) for cells in ways]
-        blocks += [self._dev(spec, dev, rates)] if dev else []
         bases = [base for base in dict.fromkeys((spec.baseline, spec.reference)) if base in spec.treatments]
         tests = [self._differences(spec, cells, base) for cells in ways for base in bases
                  if any(base in cell.tests for cell in cells)]  # fmt: skip
         # Beside our numbers only where they can be compared; in a table of their own otherwise.
-        beside = any(self._beside(spec, cells[0].decode) for cells in ways) or bool(dev and spec.comparable)
+        beside = any(self._beside(spec, cells[0].decode) for cells in ways)
         apart = () if beside or not self.published else (self._published(self.published, rates),)
         grid = Grid(f"{spec.study}-{spec.name}", self.title, spec.note, tuple(blocks), apart, tuple(tests))
-        return written(grid, as_csv(COLUMNS, self._rows(spec, frame, dev, rates, beside)))
+        return written(grid, as_csv(COLUMNS, self._rows(spec, frame, rates, beside)))
 
     def _beside(self, spec: ExhibitSpec, decode: DecodeRow) -> bool:
         """Whether the published rates stand beside those of a decode."""
@@ -79,49 +73,28 @@ class RatesTable:
             for measure, column in grouped(mine, lambda cell: cell.measure).items():
                 columns.append(Column(f"{measure.heading} [{level_text(spec.scoring.level)}]", spec.targets[target]))
                 best = min(cell.rate for cell in column)
-                found = {cell.run.treatment: cell for cell in column}
-                for treatment, row in zip(spec.treatments, rows, strict=True):
-                    row.append(rate_cell(found[treatment], best) if treatment in found else Printed(NONE))
+                found = {cell.row: cell for cell in column}
+                for place, row in zip(spec.rows, rows, strict=True):
+                    row.append(rate_cell(found[place], best) if place in found else Printed(NONE))
             if self._beside(spec, decode):
                 _add_published(columns, rows, spec, rates, target, spec.targets[target])
-        labels = spec.treatments.items()
+        labels = spec.rows.items()
         printed = tuple((Printed(label, mark=marks.get(treatment, "")), *row)
-                        for (treatment, label), row in zip(labels, rows, strict=True))  # fmt: skip
+                        for ((treatment, _), label), row in zip(labels, rows, strict=True))  # fmt: skip
         notes = [*rate_notes(spec, cells), *_source_notes(spec, decode)]
         notes += self._published_note() if self._beside(spec, decode) else []
-        title = f"{self.title}: {way_label(decode)}"
+        title = f"{self.title}: {decode.way_label}"
         return Block(title, self.stub, tuple(columns), printed, (*notes, *self._footnotes(marks)))
 
     def _model_column(self, spec: ExhibitSpec) -> tuple[list[Column], list[list[Printed]]]:
         """The columns and cells that a block begins with."""
         if not self.models:
-            return [], [[] for _ in spec.treatments]
+            return [], [[] for _ in spec.rows]
         models = {run.treatment: run.model for run in spec.runs}
-        return [Column("Model", text=True)], [[Printed(models[treatment])] for treatment in spec.treatments]
+        return [Column("Model", text=True)], [[Printed(models[treatment])] for treatment, _ in spec.rows]
 
     def _published_note(self) -> list[str]:
         return [f"Published: {self.published.note}"] if self.published else []
-
-    def _dev(self, spec: ExhibitSpec, dev: Dev, rates: list[PublishedRate]) -> Block:
-        """Greedy WER on dev after the best epoch, and beside it, where the two can be compared, the published one."""
-        columns, rows = self._model_column(spec)
-        for target, label in spec.targets.items():
-            columns.append(Column(f"{WORD.heading} (epoch)", label))
-            means = {key: _mean(found) for key, found in dev.items() if key[0] == target}
-            for treatment, row in zip(spec.treatments, rows, strict=True):
-                found = dev.get((target, treatment), [])
-                bold = bool(found) and means[target, treatment] == min(means.values())
-                row.append(Printed(_dev_text(found), bold, runs=tuple(run.id for run, _ in found)))
-            if spec.comparable:
-                _add_published(columns, rows, spec, rates, target, label)
-        printed = tuple((Printed(label), *row) for label, row in zip(spec.treatments.values(), rows, strict=True))
-        note = (
-            "Greedy decoding of the dev set after the epoch with the lowest dev loss, whose weights are decoded above. "
-            "±: standard deviation over trainings. No intervals: training keeps no counts by utterance. "
-            "Bold: lowest of its column."
-        )
-        notes = (note, *(self._published_note() if spec.comparable else []))
-        return Block("Word error rate on the dev set: greedy", self.stub, tuple(columns), printed, notes)
 
     def _published(self, published: Published, rates: list[PublishedRate]) -> Block:
         labels = {rate.treatment: rate.label for rate in rates}
@@ -153,11 +126,11 @@ class RatesTable:
         brackets = f"[{level_text(spec.scoring.level)}]{' (p)' if tested else ''}"
         columns = tuple(Column(f"{measure.name} {brackets}", spec.targets[target]) for target, measure in families)
         rows = []
-        for treatment, name in spec.treatments.items():
-            if treatment != base:
-                row = ({cell.run.treatment: cell for cell in column}.get(treatment) for column in families.values())
+        for place, name in spec.rows.items():
+            if place != (base, ""):
+                row = ({cell.row: cell for cell in column}.get(place) for column in families.values())
                 rows.append((Printed(name), *(difference_cell(cell, base) for cell in row)))
-        title = f"Difference to “{label}”: {way_label(cells[0].decode)}"
+        title = f"Difference to “{label}”: {cells[0].decode.way_label}"
         return Block(title, self.stub, columns, tuple(rows), tuple(difference_notes(cells, base, label)))
 
     # --- footnotes ---
@@ -174,24 +147,16 @@ class RatesTable:
 
     # --- csv ---
 
-    def _rows(
-        self, spec: ExhibitSpec, frame: Frame, dev: Dev, rates: list[PublishedRate], beside: bool
-    ) -> Iterable[Row]:
-        """The frame, then rates on dev, then published ones where they stand beside none of ours."""
+    def _rows(self, spec: ExhibitSpec, frame: Frame, rates: list[PublishedRate], beside: bool) -> Iterable[Row]:
+        """The frame, then published rates where they stand beside none of ours."""
         remarks = self.published.remarks if self.published else {}
         known = {(rate.target, rate.treatment): rate for rate in rates}
         for cell in frame:
             rate = known.get((cell.run.target, cell.run.treatment))
             more: Row = {"remark": remarks.get(cell.run.treatment, "")}
             if rate and cell.measure.key in rate.rates and self._beside(spec, cell.decode):
-                more["published"] = rounded(cell.measure.shown(rate.rates[cell.measure.key]))
+                more |= _published_columns(rate, cell.measure)
             yield from (row | more for row in frame_rows(spec, [cell]))
-        for place, found in dev.items():
-            rate = known.get(place) if spec.comparable else None
-            for run, best in found:
-                row = run_columns(spec, run) | {"row": "dev", "decoder_label": "greedy, in training", "seed": run.seed}
-                row |= {"split": "dev", "measure": WORD.heading, "value": rounded(WORD.shown(best.values["dev_wer"]))}
-                yield row | (_published_columns(rate, WORD) if rate else {}) | {"run": run.id}
         if not beside:
             for rate in rates:
                 run = RunRow(id="", seed=0, treatment=rate.treatment, label=rate.label, target=rate.target,
@@ -204,13 +169,6 @@ class RatesTable:
 
 
 # --- cells ----------------------------------------------------------------------------------------
-
-
-def way_label(decode: DecodeRow) -> str:
-    """How a block's rates were judged, as its title says it: what is usual is left out."""
-    more = [decode.operation, decode.split if decode.split != "test" else "",
-            f"weights: {decode.snapshot}" if decode.snapshot != "best" else ""]  # fmt: skip
-    return ", ".join([decode.label, *filter(None, more)])
 
 
 def rate_cell(cell: Cell, best: float | None) -> Printed:
@@ -243,8 +201,8 @@ def _add_published(columns: list[Column], rows: list[list[Printed]], spec: Exhib
     by_treatment = {rate.treatment: rate for rate in rates if rate.target == target}
     for key in dict.fromkeys(key for rate in by_treatment.values() for key in rate.rates):
         columns.append(Column(MEASURES[key].heading, f"{label}, published"))
-        for treatment, row in zip(spec.treatments, rows, strict=True):
-            rate = by_treatment.get(treatment)
+        for (treatment, operation), row in zip(spec.rows, rows, strict=True):
+            rate = None if operation else by_treatment.get(treatment)
             row.append(Printed((rate.text(key) if rate else "") or NONE))
 
 
@@ -266,28 +224,3 @@ def _source_notes(spec: ExhibitSpec, way: DecodeRow) -> list[str]:
                 name = f"Source model on its own test set ({run.target_label})"
                 notes.append(f"{name}: {rates}; {count_text(one.scores)}.")
     return notes
-
-
-# --- dev ------------------------------------------------------------------------------------------
-
-
-def _read_dev(spec: ExhibitSpec) -> Dev:
-    """The dev WER of every run's best epoch; runs whose WER is not a number (no word in dev) are left out."""
-    found = [(run, best_epoch(read_epochs(run, "dev_wer"))) for run in spec.runs]
-    kept = (one for one in found if one[1].values["dev_wer"] == one[1].values["dev_wer"])
-    return grouped(kept, lambda one: (one[0].target, one[0].treatment))
-
-
-def _mean(found: Sequence[tuple[RunRow, Epoch]]) -> float:
-    return statistics.fmean(best.values["dev_wer"] for _, best in found)
-
-
-def _dev_text(found: Sequence[tuple[RunRow, Epoch]]) -> str:
-    """The rate in per cent, its spread over seeds, the epoch or epochs."""
-    if not found:
-        return NONE
-    rates = [best.values["dev_wer"] for _, best in found]
-    spread = f" ±{100 * statistics.stdev(rates):.1f}" if len(rates) > 1 else ""
-    epochs = sorted(best.epoch for _, best in found)
-    where = f"{epochs[0]}" + (f"–{epochs[-1]}" if epochs[0] < epochs[-1] else "")
-    return f"{100 * _mean(found):.1f}{spread} ({where})"

@@ -142,9 +142,7 @@ def learning_rates(spec: ExhibitSpec) -> tuple[RunRow, ...]:
 EXHIBITS: dict[str, Exhibit] = {
     "findings": Exhibit("Findings", FINDINGS, ("scores",), _findings, (RATES,)),
     "table-corpora": Exhibit("Corpora", TABLE, ("corpora",), _table_corpora, (RATES,)),
-    "table-wer": Exhibit(
-        "Word and character error rates", TABLE, ("scores", "sources", "metrics", "setup"), _table_wer, (RATES,)
-    ),
+    "table-wer": Exhibit("Word and character error rates", TABLE, ("scores", "sources", "setup"), _table_wer, (RATES,)),
     "figure3": Exhibit(
         "Figure 3: train loss, first target", FIGURE, ("metrics", "style"), _figure_loss, runs=_compared(0)
     ),
