@@ -154,8 +154,6 @@ def test_refusals_of_lmplz_are_passed_on(folder: Path) -> None:
     with pytest.raises(UserError, match=r"lmplz could not .*discount_fallback"):
         made(folder, discount_fallback=False)
     assert not (folder / "lm.binary").exists()
-    with pytest.raises(UserError, match="order 2 or more"):
-        made(folder, order=1)
 
 
 @needs_kenlm

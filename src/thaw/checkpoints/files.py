@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from thaw.checkpoints.source import ARCHIVES, find_prefix
 from thaw.errors import UserError
 
+# DeepSpeech's own order (mozilla/DeepSpeech v0.7.4 util/checkpoints.py, `load_or_init_graph_for_evaluation`).
+STATE_FILES = ("best_dev_checkpoint", "checkpoint")
+ARCHIVES = (".tar.gz", ".tgz")
 ENCODER, DECODER = "JasperEncoder", "JasperDecoderForCTC"
 
 
@@ -48,3 +50,43 @@ def _encoder(path: Path) -> Path:
             "the encoder's file"
         )
     return found[0]
+
+
+def find_prefix(path: Path) -> Path:
+    """NAME of the checkpoint NAME.index that a folder or a name leads to; UserError where there is none, or several."""
+    return in_folder(path, path) if path.is_dir() else _prefix(path)
+
+
+def _prefix(path: Path) -> Path:
+    """NAME, of NAME or NAME.index."""
+    prefix = path.with_name(path.name.removesuffix(".index"))
+    if not prefix.with_name(prefix.name + ".index").is_file():
+        raise UserError(f"{path}: no checkpoint there; give a folder, a {ARCHIVES[0]}, or NAME where NAME.index lies")
+    return prefix
+
+
+def in_folder(folder: Path, shown: Path) -> Path:
+    """The checkpoint that a state file in `folder` or just below names, or else the only one there."""
+    for name in STATE_FILES:
+        states = [state for state in (*folder.glob(name), *sorted(folder.glob(f"*/{name}"))) if state.is_file()]
+        if states:
+            return _prefix(states[0].with_name(_latest(states[0])))
+    found = sorted([*folder.glob("*.index"), *folder.glob("*/*.index")])
+    if len(found) != 1:
+        which = f"{len(found)} ({', '.join(path.name for path in found[:5])})" if found else "none"
+        raise UserError(f"{shown}: {which} checkpoints in it, and no {' or '.join(STATE_FILES)}; give the path of one")
+    return _prefix(found[0])
+
+
+def _latest(state: Path) -> str:
+    """The file name of the checkpoint that a state file names: paths in it are of the machine that wrote it."""
+    try:
+        with state.open("rb") as file:
+            text = file.read(1 << 16).decode(errors="replace")
+    except OSError as error:
+        raise UserError(f"cannot read {state}: {error.strerror or error}") from error
+    match = re.search(r'^model_checkpoint_path: *"([^"]+)"', text, re.MULTILINE)
+    name = re.split(r"[/\\]", match[1])[-1] if match else ""
+    if not name.strip(". ") or not name.isprintable() or len(name) > 200:
+        raise UserError(f"{state}: names no checkpoint; give the path of the one to read")
+    return name

@@ -166,8 +166,6 @@ def make(
     lexicon: Path,
 ) -> dict[str, Any]:
     """Write binary and lexicon; return the record: sizes, what was left out, perplexity on the excluded text."""
-    if spec.order < 2:
-        raise UserError("the language model's order is 1, but KenLM packs models of order 2 or more: raise `order`")
     alphabet = rules.alphabet
     if SPACE in alphabet:
         raise UserError(f"the alphabet holds {SPACE!r}, which lexicons use for the end of a word: leave it out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thaw.config.starts import BEST
+from thaw.config import starts
 from thaw.planning.plan import Checkpoint, Corpus, Data, Decode, LanguageModel, Manifest, Part, Probe, Run
 
 RESULTS = "results"
@@ -68,7 +68,7 @@ def start(which: Run | Checkpoint, name: str) -> str:
 
 def weights(which: Run | Checkpoint, snapshot: str, ending: str = "safetensors") -> str:
     """The file that holds a snapshot, or (sha256) its digest: the best epoch's own, or that of all others."""
-    return start(which, f"{'model' if snapshot == BEST else 'snapshots'}.{ending}")
+    return start(which, f"{'model' if snapshot == starts.BEST else 'snapshots'}.{ending}")
 
 
 def decode(which: Decode, name: str) -> str:
