@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def seed_of(*place: str | int) -> int:
@@ -15,4 +17,6 @@ def seed_of(*place: str | int) -> int:
 
 def rng(*place: str | int) -> np.random.Generator:
     """A numpy generator for a place; the same place gives the same numbers on every machine."""
+    import numpy as np  # only here: plans ask for seeds, and numpy takes longer to import than they do to make
+
     return np.random.default_rng(seed_of(*place))

@@ -89,7 +89,7 @@ def test_a_probe_without_operations_is_the_decode(chain: Workspace) -> None:
     decoded = read_jsonl(folder(chain, "stage-3-s1-greedy", "decodes") / "hypotheses.jsonl")
     assert [{key: row[key] for key in decoded[0]} for row in plain] == decoded
     rows = read_jsonl(folder(chain, "stage-3-s1-layers", "probes") / "rows.jsonl")
-    assert [row["name"] for row in rows] == ["none", "lstm", "output"]
+    assert [row["name"] for row in rows] == ["lstm", "none", "output"]
 
 
 EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
