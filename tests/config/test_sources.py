@@ -55,7 +55,7 @@ def test_identities() -> None:
 
 
 def test_jobs_of_a_union_are_those_of_its_parts() -> None:
-    synthetic = read_yaml(Path("config/config.yaml"))["corpora"]["german"]["source"]  # 560 clips
+    synthetic = read_yaml(Path("config/config.yaml"))["corpora"]["german"]["source"]  # 340 clips
     union = {"kind": "union", "parts": {"a": {"kind": "prompts", "voice": "es", "shards": 2}, "b": synthetic}}
     assert german(union).shards == 3
 

@@ -216,7 +216,12 @@ def test_a_target_changes_its_recipe_before_a_treatment_does() -> None:
         read_yaml(Path("config/config.yaml")),
         {
             "treatments": {"frozen-1": {"recipe": {"learning_rate": 0.5}}},
-            "studies": {"freezing": {"target_recipes": {"german": {"epochs": 3, "learning_rate": 0.1}}}},
+            "studies": {
+                "freezing": {
+                    "targets": ["german", "spanish"],
+                    "target_recipes": {"german": {"epochs": 3, "learning_rate": 0.1}},
+                }
+            },
         },
     )
     recipes = {
