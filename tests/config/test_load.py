@@ -157,3 +157,10 @@ def test_many_mistakes_are_cut_off() -> None:
     with pytest.raises(UserError) as caught:
         validate(changed(**{f"key-{number}": 1 for number in range(500)}))
     assert str(caught.value).splitlines()[-1] == "config: and 480 more mistakes"
+
+
+def test_a_bare_on_or_off_means_what_it_says() -> None:
+    """YAML 1.1 reads them as truth values."""
+    for word in (True, False, "on", "off"):
+        how = changed(treatments={"frozen-1": {"frozen": {"dropout": word}}})
+        assert validate(how).treatments["frozen-1"].frozen.dropout == {True: "on", False: "off"}.get(word, word)

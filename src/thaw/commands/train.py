@@ -84,7 +84,8 @@ def start(args: argparse.Namespace) -> None:
     """Train, with the recipe and the places of the command line."""
     from pydantic import ValidationError
 
-    from thaw.config.run import TRAIN_VERSION, RunRecipe
+    from thaw.config.models import layer_names
+    from thaw.config.run import RunRecipe, train_version
     from thaw.errors import UserError
     from thaw.training.begin import Job
     from thaw.training.session import train
@@ -94,9 +95,11 @@ def start(args: argparse.Namespace) -> None:
     except ValidationError as error:
         lines = [f"--recipe: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise UserError("\n".join(lines)) from error
-    if recipe.version != TRAIN_VERSION:
+    layers = layer_names(recipe.model, recipe.heads)
+    version = train_version(recipe.model, layers, recipe.recipe, recipe.freeze, recipe.frozen)
+    if recipe.version != version:
         raise UserError(
-            f"--recipe: version: {recipe.version} is not what this thaw trains, {TRAIN_VERSION}: it would be another "
+            f"--recipe: version: {recipe.version} is not what this thaw trains, {version}: it would be another "
             "training under that name"
         )
     further = {"model.sha256": args.digest, "snapshots.safetensors": args.snapshots}

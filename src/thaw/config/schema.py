@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from thaw.config.colours import Colour
 from thaw.config.models import Strict
@@ -160,10 +160,15 @@ class RecipeSpec(Strict):
         return self
 
 
+def _on_or_off(value: object) -> object:
+    """YAML 1.1 reads a bare `on` or `off` as a truth value."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class FrozenSpec(Strict):
     """What the parts of a frozen layer that are not weights do."""
 
-    dropout: Literal["on", "off"] = "on"  # DeepSpeech keeps it on
+    dropout: Annotated[Literal["on", "off"], BeforeValidator(_on_or_off)] = "on"  # DeepSpeech keeps it on
     norm: Literal["eval", "train", "learn"] = "eval"  # normalisation: still; statistics move; weights are trained too
 
 
