@@ -92,6 +92,14 @@ def test_a_probe_without_operations_is_the_decode(chain: Workspace) -> None:
     assert [row["name"] for row in rows] == ["lstm", "none", "output"]
 
 
+def test_two_languages_are_learnt_together_with_a_head_each(chain: Workspace) -> None:
+    model, _ = load_model(folder(chain, "joint") / "model.safetensors")
+    assert model.heads == ("layer_6_de", "layer_6_en")
+    [last] = read_jsonl(folder(chain, "joint") / "metrics.jsonl")[-1:]
+    assert last["dev_by_language"].keys() == {"de", "en"}
+    assert len(read_jsonl(folder(chain, "joint-s1-greedy", "decodes") / "hypotheses.jsonl")) == 6  # of the target
+
+
 EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, set()),
     "the second stage": ({"treatments": {"stage-2": {"recipe": {"dropout": 0.2}}}}, {"stage-2", "stage-3"}),

@@ -78,6 +78,8 @@ def unnamed(plans: Iterable[Plan], corpora: bool) -> Iterator[Item]:
         layout.CHECKPOINTS: {name for plan in plans for name in plan.checkpoints},
         layout.DECODES: {name for plan in plans for name in plan.decodes},
         layout.SCORES: {name for plan in plans for name in plan.decodes},
+        layout.PROBES: {name for plan in plans for name in plan.probes},
+        layout.PARTS: {name for plan in plans for name in plan.parts},
         layout.LMS: {name for plan in plans for name in plan.lms},
         layout.MANIFESTS: {name for plan in plans for name in plan.manifests},
         layout.AUDIO: {name for plan in plans for name in plan.audio},

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from thaw.errors import UserError
 
 if TYPE_CHECKING:
-    from thaw.planning.plan import Checkpoint, Decode, Plan, Run
+    from thaw.planning.plan import Checkpoint, Decode, Plan, Probe, Run
     from thaw.planning.showing import Showing
 
 HELP = "say what a run, decode, exhibit or file is made of, and why Snakemake would make it again"
@@ -86,6 +86,7 @@ def find(plan: Plan, target: str) -> list[Thing]:
     things = [
         *(run_thing(one, plan) for one in plan.runs.values() if _names(target, one.name, one.id)),
         *(decode_thing(one) for one in plan.decodes.values() if _names(target, HASH.sub("", one.id), one.id)),
+        *(probe_thing(one) for one in plan.probes.values() if _names(target, HASH.sub("", one.id), one.id)),
     ]
     for (study, name), one in showing.exhibits(plan).items():
         if target in (name, f"{study}/{name}") or path in one.outputs:
@@ -126,9 +127,12 @@ def run_thing(run: Run, plan: Plan) -> Thing:
     from thaw.planning import layout
     from thaw.planning.news import corpus_news
 
-    inputs = [layout.manifest(run.manifest, name) for name in ("train.jsonl", "dev.jsonl")]
-    inputs += [layout.start(run.start, "model.safetensors")] if run.start else []
-    names = ("model.safetensors", "optimizer.safetensors", "model.sha256", "run.json", "metrics.jsonl")
+    inputs = [layout.train_data(data) for data in run.data]
+    inputs += [layout.manifest(data.manifest, "dev.jsonl") for data in run.data]
+    inputs += [layout.weights(run.start, run.recipe.snapshot)] if run.start else []
+    inputs += [layout.weights(one, load.snapshot) for one, load in zip(run.donors, run.recipe.loads, strict=True)]
+    names = ["model.safetensors", "optimizer.safetensors", "model.sha256", "run.json", "metrics.jsonl"]
+    names += ["snapshots.safetensors", "snapshots.sha256"] if run.keeps else []
     news = (*run_news(run, Path(plan.config.execution.state)), *corpus_news(run.manifest.corpus))
     return Thing(f"run {run.id}", "thaw train", tuple(inputs), tuple(layout.run(run, name) for name in names), news)
 
@@ -138,13 +142,25 @@ def decode_thing(decode: Decode) -> Thing:
     from thaw.planning import layout
     from thaw.planning.news import corpus_news
 
-    inputs = [layout.run(decode.run, "model.safetensors"), layout.manifest(decode.run.manifest, "test.jsonl")]
+    inputs = [layout.weights(decode.run, decode.snapshot)]
+    inputs.append(layout.manifest(decode.run.manifest, f"{decode.split}.jsonl"))
     inputs += [layout.manifest(decode.run.manifest, "dev.jsonl")] if decode.tunes else []
     inputs += [layout.lm(decode.lm, name) for name in ("lm.binary", "lexicon.txt")] if decode.lm else []
     outputs = [layout.score(decode, "scores.json"), layout.decode(decode, "hypotheses.jsonl")]
     outputs.append(layout.decode(decode, "decode.json"))
     news = (*decode_news(decode), *corpus_news(decode.run.manifest.corpus))
     return Thing(f"decode {decode.id}", "thaw decode, thaw score", tuple(inputs), tuple(outputs), news)
+
+
+def probe_thing(probe: Probe) -> Thing:
+    """A run evaluated with some of its layers changed."""
+    from thaw.planning import layout
+
+    inputs = [layout.run(probe.run, "model.safetensors")]
+    inputs += [layout.run(probe.run, "snapshots.safetensors")] if probe.run.keeps else []
+    inputs += [layout.manifest(probe.run.manifest, f"{split}.jsonl") for split in probe.spec.splits]
+    names = ("rows.jsonl", "counts.jsonl", "hypotheses.jsonl", "probe.json")
+    return Thing(f"probe {probe.id}", "thaw probe", tuple(inputs), tuple(layout.probe(probe, name) for name in names))
 
 
 def exhibit_thing(study: str, name: str, one: Showing) -> Thing:
@@ -174,11 +190,12 @@ def run_news(run: Run, state_root: Path) -> Iterator[str]:
     yield from (f"  {change}" for change in changes[:SHOWN])
     if any(change.startswith("corpora") for change in changes):
         yield "  (corpora: the text rules, the audio, the source, the user's own tables, or a version of the code)"
-    if run.start is not None and any(change.startswith("start:") for change in changes):
-        yield from (f"  {line}" for line in _start_news(run.start, state_root))
+    if any(change.startswith(("start:", "loads:")) for change in changes):
+        for one in run.origins:
+            yield from (f"  {line}" for line in _origin_news(one, state_root))
 
 
-def _start_news(start: Run | Checkpoint, state_root: Path) -> Iterator[str]:
+def _origin_news(start: Run | Checkpoint, state_root: Path) -> Iterator[str]:
     from thaw.planning.plan import Run
 
     yield f"its start is {start.id}" + (", which" if isinstance(start, Run) else "")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from thaw.config.layers import WORDS, named_layers
+from thaw.config.models import head_names, layer_names
 from thaw.config.schema import RecipeSpec, TreatmentSpec
 from thaw.config.sources import OwnSource
-from thaw.config.starts import BEST, SOURCE, epoch_of, origin
+from thaw.config.starts import BEST, SOURCE, origin
 from thaw.errors import suggestion
 from thaw.planning.grid import GridSpec, model_of, recipe_of
 
@@ -142,13 +143,21 @@ def _treatment(name: str, how: TreatmentSpec, where: str, spec: GridSpec, config
         yield from _optimizer(f"{here}.optimizer_state", how, spec, config)
 
 
+def _stack(how: TreatmentSpec, spec: GridSpec, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The layers of a treatment's model, and which of them are heads: one for each language where it has several."""
+    model = config.models[model_of(how, spec, config)]
+    corpora = (spec.targets[0], *how.corpora) if how.corpora else ()
+    languages = {config.corpora[corpus].language for corpus in corpora}
+    return layer_names(model, languages), head_names(model, languages)
+
+
 def _layers(here: str, how: TreatmentSpec, where: str, spec: GridSpec, config: Config) -> Iterator[str]:
     model_name = model_of(how, spec, config)
-    layers = config.models[model_name].layer_names
+    layers, heads = _stack(how, spec, config)
     chosen: dict[str, tuple[str, ...]] = {}
     for key, references in (("reset", how.reset), ("freeze", how.freeze), ("load", tuple(how.load))):
         try:
-            chosen[key] = named_layers(references, layers)
+            chosen[key] = named_layers(references, layers, heads)
         except KeyError as error:
             known = suggestion(str(error.args[0]), (*layers, *WORDS))
             yield f"{here}.{key}: {model_name} (of {where}) has no layer {error.args[0]!r}; {known}"
@@ -161,8 +170,8 @@ def _layers(here: str, how: TreatmentSpec, where: str, spec: GridSpec, config: C
         yield f"{here}.freeze: all layers are frozen, nothing is left to train"
     if origin(how.start) is None and (lacking := [one for one in chosen["freeze"] if one not in chosen["load"]]):
         yield f"{here}.freeze: nothing was ever learnt in {', '.join(lacking)}: from scratch, load them first"
-    if how.output_rows == "shared" and layers[-1] not in chosen["reset"]:
-        yield f"{here}.output_rows: shared: reset {layers[-1]} (or output), whose rows these are"
+    if how.output_rows == "shared" and not set(heads) <= set(chosen["reset"]):
+        yield f"{here}.output_rows: shared: reset {', '.join(heads)} (or output), whose rows these are"
     for text in (how.start, *how.load.values()):
         place = origin(text)
         if place and place.treatment != SOURCE:
@@ -190,28 +199,27 @@ def _snapshots(here: str, how: TreatmentSpec, spec: GridSpec, config: Config) ->
             for recipe in recipes
             if place.snapshot not in recipe["snapshots"]
         )
-        last = min(recipe["epochs"] for recipe in recipes)
-        if (epoch_of(place.snapshot) or 0) > last:
-            yield f"{here}.{key}: {place.treatment} has {last} epochs, no {place.snapshot}"
 
 
 def _alphabets(here: str, name: str, how: TreatmentSpec, spec: GridSpec, config: Config) -> Iterator[str]:
     """An output layer has a class for every character of its target, and means the same letters as where it is from."""
-    layers = config.models[model_of(how, spec, config)].layer_names
-    loaded = {one: text for key, text in how.load.items() for one in named_layers([key], layers)}
-    place = None if layers[-1] in named_layers(how.reset, layers) else origin(loaded.get(layers[-1], how.start))
+    layers, heads = _stack(how, spec, config)
+    loaded = {one: text for key, text in how.load.items() for one in named_layers([key], layers, heads)}
+    kept = [head for head in heads if head not in named_layers(how.reset, layers, heads)]
+    place = origin(loaded.get(kept[0], how.start)) if kept else None
+    theirs = () if place is None or place.treatment == SOURCE else config.treatments[place.treatment].corpora
     others = []
     for target in spec.targets:
         own = _alphabet(name, target, spec, config)
         lacks = sorted(set(config.languages[config.corpora[target].language].alphabet) - set(own))
         if lacks:
             yield f"{here}.alphabet: {how.alphabet!r} lacks characters of {target}: {''.join(lacks)!r}"
-        if place and _alphabet(place.treatment, target, spec, config) != own:
+        if place and (theirs != how.corpora or _alphabet(place.treatment, target, spec, config) != own):
             others.append(target)
     if place and others:
         yield (
-            f"{here}: {layers[-1]} comes from {place.treatment}, with other letters than those of {', '.join(others)}: "
-            f"reset it ({layers[-1]} or output), or give the alphabet that it has (alphabet)"
+            f"{here}: {kept[0]} comes from {place.treatment}, with other letters than those of {', '.join(others)}: "
+            f"reset it ({kept[0]} or output), or give the alphabet that it has (alphabet)"
         )
 
 

@@ -42,6 +42,8 @@ KINDS = {
     layout.CHECKPOINTS: _kind(rf"{_MODEL}|checkpoint\.json", "checkpoint.json", "checkpoint", "sha256"),
     layout.DECODES: _kind(r"hypotheses\.jsonl|decode\.json", "decode.json", "decoder"),
     layout.SCORES: _kind(r"scores\.json|counts\.jsonl", "scores.json", "scoring"),
+    layout.PROBES: _kind(r"(rows|counts|hypotheses)\.jsonl|probe\.json", "probe.json", "probe"),
+    layout.PARTS: _kind(r"train\.jsonl", "train.jsonl", "id", "audio_filepath"),
     layout.LMS: _kind(r"lm\.(binary|json)|lexicon\.txt", "lm.json", "order"),
     layout.MANIFESTS: _kind(
         r"(train|dev|test)\.jsonl|rejects\.tsv|counts\.json", "counts.json", "train", "dev", "test"

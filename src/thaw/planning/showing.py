@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thaw.canonical import canonical_json, digest
-from thaw.config.models import semantic
+from thaw.config.models import head_names, layer_names, semantic
 from thaw.config.schema import SyntheticSource
 from thaw.corpora.credits import credit
 from thaw.exhibits.spec import (
@@ -120,7 +120,7 @@ def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]], source: str = "")
     """One run and its decodes, with the paths of their files. `source`: the label of what its study starts from."""
     corpus = run.manifest.corpus
     recipe = run.recipe
-    layers = recipe.model.layer_names
+    layers, heads = layer_names(recipe.model, recipe.heads), head_names(recipe.model, recipe.heads)
     return RunRow(
         id=run.id,
         treatment=run.treatment,
@@ -133,7 +133,7 @@ def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]], source: str = "")
         model=run.model,
         source_label=source,
         scratch=run.start is None,
-        new_output=layers[-1] in recipe.reset,
+        new_output=set(heads) <= set(recipe.reset),
         frozen=len(recipe.freeze),
         frozen_first=set(recipe.freeze) == set(layers[: len(recipe.freeze)]),
         layers=len(layers),
