@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thaw.decoding.greedy import greedy
-from thaw.scoring.edits import count_characters, count_words
-from thaw.tasks.count import Count
+from thaw.scoring.edits import Edits, count_characters, count_words
 from thaw.units import Units
 
 if TYPE_CHECKING:
@@ -51,17 +50,14 @@ class Ctc:
         """Losses (B,) by `ctc_loss`."""
         return ctc_loss(logits, frames, batch.targets, batch.target_lengths)
 
-    def counts(self, logits: Tensor, frames: Tensor, batch: Batch) -> dict[str, list[Count]]:
+    def counts(self, logits: Tensor, frames: Tensor, batch: Batch) -> dict[str, list[Edits]]:
         """Edits of the best path's characters and words, over those of the reference."""
         rows = logits.float().cpu().numpy()
-        counts: dict[str, list[Count]] = {"cer": [], "wer": []}
+        counts: dict[str, list[Edits]] = {"cer": [], "wer": []}
         for row, length, reference in zip(rows, frames.tolist(), batch.texts, strict=True):
             hypothesis = greedy(row[:length], self.units)
-            for name, edits in (
-                ("cer", count_characters(reference, hypothesis)),
-                ("wer", count_words(reference, hypothesis)),
-            ):
-                counts[name].append(Count(edits.errors, edits.ref))
+            counts["cer"].append(count_characters(reference, hypothesis))
+            counts["wer"].append(count_words(reference, hypothesis))
         return counts
 
     def select(self, dev: Mapping[str, float | None]) -> float:
