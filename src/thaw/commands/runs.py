@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thaw.commands.options import DEFAULT_CONFIG
+
 if TYPE_CHECKING:
     from thaw.planning.plan import Run
 
@@ -16,9 +18,7 @@ EXAMPLE = "thaw runs --config config/config.yaml"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `thaw runs`."""
-    parser.add_argument(
-        "--config", type=Path, nargs="+", default=[Path("config/config.yaml")], help="config files, later ones win"
-    )
+    parser.add_argument("--config", type=Path, nargs="+", default=[DEFAULT_CONFIG], help="config files, later ones win")
     parser.add_argument("--json", action="store_true", help="print JSON Lines: one run a line, with its recipe")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thaw.commands.options import DEFAULT_CONFIG
 from thaw.errors import UserError
 from thaw.files import json_object
 
@@ -34,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="a run, a decode (with or without its hash), an exhibit (table2), or a file; it may come last too",
     )
-    parser.add_argument(
-        "--config", type=Path, nargs="+", default=[Path("config/config.yaml")], help="config files, later ones win"
-    )
+    parser.add_argument("--config", type=Path, nargs="+", default=[DEFAULT_CONFIG], help="config files, later ones win")
 
 
 def run(args: argparse.Namespace) -> None:
