@@ -212,7 +212,7 @@ def read_json(path: Path) -> Any:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that anything may have happened to (of *.jsonl: the first); empty where there is none."""
+    """The JSON object (of *.jsonl: the first) in a file that anything may have happened to; empty where none is."""
     try:
         with path.open(encoding="utf-8") as file:
             value = json.loads(file.readline() if path.suffix == ".jsonl" else file.read())
