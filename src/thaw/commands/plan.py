@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import torch
 
     from thaw.config.sources import OwnSource, Source, Split
+    from thaw.planning.artifacts import Manifest
     from thaw.planning.estimate import Amount, Calibration, Line, Setting, Timing
-    from thaw.planning.plan import Manifest, Plan
+    from thaw.planning.plan import Plan
 
 HELP = "estimate what a config will take: jobs, disk, hours of audio, hours of computing"
 EXAMPLE = "thaw plan --config config/paper.yaml --calibrate"

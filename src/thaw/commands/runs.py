@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from thaw.commands.options import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
-    from thaw.planning.plan import Run
+    from thaw.planning.artifacts import Run
 
 HELP = "list the resolved runs of a config: state, progress, where it stopped, cost so far"
 EXAMPLE = "thaw runs --config config/config.yaml"

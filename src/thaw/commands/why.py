@@ -17,7 +17,8 @@ from thaw.errors import UserError
 from thaw.files import json_object
 
 if TYPE_CHECKING:
-    from thaw.planning.plan import Checkpoint, Decode, Plan, Probe, Run
+    from thaw.planning.artifacts import Checkpoint, Decode, Probe, Run
+    from thaw.planning.plan import Plan
     from thaw.planning.showing import Showing
 
 HELP = "say what a run, decode, exhibit or file is made of, and why Snakemake would make it again"
@@ -196,7 +197,7 @@ def run_news(run: Run, state_root: Path) -> Iterator[str]:
 
 
 def _origin_news(start: Run | Checkpoint, state_root: Path) -> Iterator[str]:
-    from thaw.planning.plan import Run
+    from thaw.planning.artifacts import Run
 
     yield f"its start is {start.id}" + (", which" if isinstance(start, Run) else "")
     if isinstance(start, Run):
