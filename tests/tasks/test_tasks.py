@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 from thaw.config.tasks import CtcSpec
 from thaw.tasks import Ctc, task_for, tasks_for
-from thaw.tasks.ctc import ctc_loss, required_frames
+from thaw.tasks.ctc import ctc_loss
 from thaw.training.data import Batch
-from thaw.units import EVERY, Alphabet
+from thaw.units import EVERY, Alphabet, ctc_frames
 
 UNITS = Alphabet(" ab")
 
@@ -55,7 +55,7 @@ def test_losses_are_those_of_the_function() -> None:
 def test_what_a_head_of_the_task_has() -> None:
     task = task_for(CtcSpec(), UNITS)
     assert (task.classes, task.measures, task.selects) == (4, ("cer", "wer"), "loss")
-    assert task.least_frames([1, 1, 2]) == required_frames([1, 1, 2]) == 4
+    assert task.least_frames([1, 1, 2]) == ctc_frames([1, 1, 2]) == 4
     assert task.select({"loss": 2.5, "cer": None, "wer": None}) == 2.5
     assert list(tasks_for(CtcSpec(), {"aa": UNITS, "bb": UNITS})) == ["aa", "bb"]
 
