@@ -11,6 +11,7 @@ from thaw.config.schema import ScoringSpec
 from thaw.errors import UserError
 from thaw.scoring.counts import UtteranceCounts
 from thaw.scoring.intervals import Unit
+from thaw.scoring.measures import MEASURES
 from thaw.scoring.statistics import UNKNOWN, Estimate, Sample, estimate
 
 # What the intervals of one model are for. They say nothing of another training: exhibits do, from several seeds.
@@ -49,6 +50,6 @@ def score(counts: Sequence[UtteranceCounts], spec: ScoringSpec) -> dict[str, Any
 
 def _estimate(sample: Sample, key: str, spec: ScoringSpec) -> Estimate:
     if not sum(c.counts[key].total for c in sample.counts):
-        unit = {"word": "words", "char": "characters"}.get(key, key)
-        raise UserError(f"nothing to score: the references hold no {unit}")
+        unit = MEASURES[key].unit if key in MEASURES else key
+        raise UserError(f"nothing to score: the references hold no {unit}s")
     return estimate([sample], key, spec, UNKNOWN)
