@@ -2,9 +2,9 @@
 
 Run: python -m bench.campaign [--rounds N] [--seed S] [--folder DIR] [--snakemake]
 
-A toy study of both models is run to its end once. Each round takes a copy, deletes what some rooms made, begins to make
-it again, mostly kills that at some moment by some signal, mostly damages one file under results (the state of trainings
-and the seals included), and goes on to the end. Then one of these holds:
+A toy study of both models (campaign.yaml) is run to its end once. Each round takes a copy, deletes what some rooms
+made, begins to make it again, mostly kills that at some moment by some signal, mostly damages one file under results
+(the state of trainings and the seals included), and goes on to the end. Then one of these holds:
 
   same     every result has the bytes of the run that nobody disturbed
   unread   so it has, and nobody read the damaged file; `thaw verify` names it
@@ -14,7 +14,7 @@ and anything else is a defect: WRONG, UNNAMED, UNCURED, TRACEBACK. A round can b
 
 The commands of the workflow are run by the campaign itself, each in a process that has torch loaded: seconds a round.
 With --snakemake, Snakemake runs them, and is killed itself: minutes a round where other work is going on.
-Another verb (a probe) joins by its outputs in OUTPUTS, its folder in ROOMS, and a study in CONFIG that has it.
+Another verb joins by its outputs in OUTPUTS, its folder in ROOMS, and a study in campaign.yaml that has it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,38 +47,24 @@ from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR
 from thaw.files import seal_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-NOVOGRAD = {"batch_size": 8, "optimizer": "novograd", "learning_rate": 0.02, "schedule": "cosine", "warmup_ratio": 0.1}
-CONFIG: dict[str, Any] = {  # over tests/workflow/toy.yaml
-    "models": {"quartznet": {"kind": "quartznet", "variant": "mini-3x1"}},
-    "recipes": {"long-quartznet": {**NOVOGRAD, "epochs": 3}, "quartznet": {**NOVOGRAD, "epochs": 2}},
-    "treatments": {"tuned": {"start": "source", "reset": ["output"]}},
-    "execution": {"checkpoint_seconds": 0.001, "attempts": 2},
-    "studies": {
-        "crosslingual": {
-            "kind": "crosslingual",
-            "source": {"corpus": "english", "model": "quartznet", "recipe": "long-quartznet"},
-            "targets": ["german"],
-            "model": "quartznet",
-            "recipe": "quartznet",
-            "treatments": ["scratch", "tuned"],
-            "baseline": "scratch",
-            "reference": "tuned",
-            "decoders": ["greedy"],
-        }
-    },
-}
+TOY = REPOSITORY / "tests" / "workflow" / "toy.yaml"
+CONFIG = Path(__file__).with_suffix(".yaml")  # over it
 # What the rooms make, the last room first; a round deletes what the first so many made, or a part of it.
 OUTPUTS = {  # the options of a verb that name what it writes; all other files of its command are read
     "audio": ("--wav", "--index", "--rejects"),
     "manifest": ("--train", "--dev", "--test", "--rejects", "--counts"),
     "lm": ("--binary", "--lexicon", "--record"),
-    "train": ("--model", "--optimizer", "--digest", "--record", "--metrics"),
+    "part": ("--out",),
+    "train": ("--model", "--optimizer", "--digest", "--record", "--metrics", "--snapshots", "--snapshots-digest"),
     "decode": ("--hypotheses", "--record"),
+    "probe": ("--rows", "--counts", "--hypotheses", "--record"),
     "score": ("--scores", "--counts"),
 }
-ROOMS = ("freezing", "crosslingual", "scores", "decodes", "lms", "runs", "manifests")
-RESULTS = ("model.safetensors", "optimizer.safetensors", "hypotheses.jsonl", "scores.json", "counts.jsonl",
-           "train.jsonl", "dev.jsonl", "test.jsonl", "lexicon.txt", "lm.binary")  # fmt: skip
+ROOMS = ("freezing", "crosslingual", "scores", "decodes", "probes", "lms", "runs", "parts", "manifests")
+RESULTS = (
+    "model.safetensors", "optimizer.safetensors", "snapshots.safetensors", "hypotheses.jsonl", "scores.json",
+    "rows.jsonl", "counts.jsonl", "train.jsonl", "dev.jsonl", "test.jsonl", "lexicon.txt", "lm.binary",
+)  # fmt: skip
 SHOWN = (".csv", ".md", ".tex", ".png", ".pdf")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
 GOOD = ("same", "unread", "named")
@@ -121,6 +108,7 @@ class Round:
 
     number: int
     done: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)  # of the kills and the damage
     damaged: Path | None = None
     outcome: str = ""
     said: str = ""  # by Snakemake, where the outcome is bad
@@ -190,6 +178,7 @@ class Study:
         while time.monotonic() < end and process.poll() is None:
             time.sleep(0.01)
         this.done.append(f"{which.name} to the {whom} after {moment:.2f} s")
+        this.kinds.append(f"{which.name} to the {whom}")
         if process.poll() is None:
             jobs = [pid for pid in members(process.pid) if pid != process.pid]
             target = at.choice(jobs) if whom == "job" and jobs else process.pid
@@ -246,9 +235,8 @@ def steps(study: Study) -> list[Step]:
         parts = shlex.split(command)
         parts = parts[parts.index("--log") + 2 :] if "--log" in parts else [""]
         if parts[0] in OUTPUTS:
-            options = [parts.index(option) + 1 for option in OUTPUTS[parts[0]]]
             files = {word for word in parts if word.startswith("results/") and not word.startswith("results/state")}
-            writes = tuple(parts[place] for place in options)
+            writes = tuple(path for option in OUTPUTS[parts[0]] for path in values(parts, option))
             found.append(Step(parts[0], tuple(parts), frozenset(files) - set(writes), writes))
     made, ordered = {path for step in found for path in step.writes}, list[Step]()
     while found:
@@ -257,6 +245,14 @@ def steps(study: Study) -> list[Step]:
         found.remove(step)
         ordered.append(step)
     return ordered
+
+
+def values(words: Sequence[str], option: str) -> Iterator[str]:
+    """What a command line gives an option: nothing where it is not there."""
+    for word, following in pairwise(words):
+        if word == option:
+            yield following
+    yield from (word.removeprefix(f"{option}=") for word in words if word.startswith(f"{option}="))
 
 
 class Verbs(Study):
@@ -333,6 +329,7 @@ class Verbs(Study):
                 )
                 if code == 0:
                     break
+                this.kinds += [f"{which.name} to {'a group' if whole else 'a process'}", f"killed {step.verb}"]
                 # 2: a helper of the verb (lmplz) died of the signal, and the verb says so.
                 if code not in (EXIT_UNFINISHED, -which, 130, EXIT_USER_ERROR) or "Traceback" in said:
                     this.outcome, this.said = f"TRACEBACK {code}", said
@@ -380,6 +377,7 @@ class Campaign:
             how = at.choice(DAMAGES)
             how(this.damaged, at)
             this.done.append(f"{how.__name__} {this.damaged.relative_to(study.root)}")
+            this.kinds += [how.__name__, f"damaged {this.damaged.relative_to(study.root / 'results').parts[0]}"]
         self.judge(study, this)
         if this.outcome in GOOD:
             shutil.rmtree(study.root)
@@ -479,6 +477,10 @@ def rehearsed(whole: Verbs, root: Path) -> Verbs:
     return again
 
 
+def told(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
@@ -491,7 +493,7 @@ def main() -> None:
     whole = Study(folder / "whole")
     if not (whole.root / "finished").exists():
         shutil.rmtree(whole.root, ignore_errors=True)
-        whole.make(merged(yaml.safe_load((REPOSITORY / "tests/workflow/toy.yaml").read_text()), CONFIG))
+        whole.make(merged(*(yaml.safe_load(path.read_text()) for path in (TOY, CONFIG))))
         code, said = whole.finish()
         if code:
             sys.exit(said)
@@ -503,14 +505,19 @@ def main() -> None:
             ["thaw.training.session", "thaw.decoding.beam"]
         )
         whole = rehearsed(whole, folder / "rehearsed")
-    campaign, counts = Campaign(whole, folder, args.seed), Counter[str]()
+    campaign, counts, kinds = Campaign(whole, folder, args.seed), Counter[str](), dict[str, Counter[str]]()
     for number in range(args.rounds) if args.only is None else [args.only]:
         this = campaign.round(number)
-        counts[this.outcome.split()[0]] += 1
+        outcome = this.outcome.split()[0]
+        counts[outcome] += 1
+        for kind in set(this.kinds):
+            kinds.setdefault(kind, Counter())[outcome] += 1
         print(f"{number:4d}  {this.outcome:8}  {'; '.join(this.done)}", flush=True)
         if this.outcome not in GOOD:
             (folder / f"round-{number}.txt").write_text(this.said)
-    print(f"{counts.total()} rounds: {', '.join(f'{count} {name}' for name, count in counts.most_common())}")
+    for kind, found in sorted(kinds.items()):
+        print(f"{kind:24}  {told(found)}")
+    print(f"{counts.total()} rounds: {told(counts)}")
     bad = counts.total() - sum(counts[name] for name in GOOD)
     if not bad and args.folder is None:
         shutil.rmtree(folder)
