@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.campaign import Campaign, Verbs, flip, steps
+from bench._campaign import Verbs, steps
+from bench.campaign import Campaign, flip
 
 from tests.workflow.conftest import Workspace
 
