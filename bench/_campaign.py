@@ -273,6 +273,8 @@ class Verbs(Study):
             moment = at.uniform(0, self.seconds.get(step.verb, 2.0))
 
             def die(process: Process, which: int = which, whole: bool = whole, moment: float = moment) -> None:
+                while not started(process):
+                    time.sleep(0.005)
                 process.join(moment)
                 if process.exitcode is None and process.pid:
                     with suppress(ProcessLookupError, PermissionError):
@@ -291,19 +293,25 @@ class Verbs(Study):
 
 
 def call(root: Path, words: Sequence[str], said: Path) -> None:
-    """The command line in a session of its own, in the study's folder."""
-    os.setsid()
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the campaign itself ignores (nohup, the background)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.chdir(root)
-    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
-    with said.open("a") as stream:
-        os.dup2(stream.fileno(), 2)
-        sys.stderr = stream
-        try:
+    """The command line in the study's folder, and from its start in a session of its own."""
+    with suppress(KeyboardInterrupt):  # before the command line is read, as in any Python that has just started
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the campaign itself ignores (nohup, the background)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.chdir(root)
+        os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+        with said.open("a") as stream:
+            os.dup2(stream.fileno(), 2)
+            sys.stderr = stream
+            os.setsid()
             sys.exit(main_of_thaw(list(words)))
-        except KeyboardInterrupt:  # before the command line was read, as in any Python that has just started
-            sys.exit(130)
+    sys.exit(130)
+
+
+def started(process: Process) -> bool:
+    """Whether a signal meets the command line; until then it would meet the campaign, which tests nothing."""
+    with suppress(ProcessLookupError):  # it is over
+        return process.exitcode is not None or os.getpgid(process.pid or 0) == process.pid
+    return True
 
 
 def members(group: int) -> list[int]:
