@@ -203,7 +203,7 @@ class Verbs(Study):
 
     drawn = ROOMS.index("scores")  # tables and figures are Snakemake's
     steps: ClassVar[list[Step]]
-    seconds: ClassVar[dict[str, float]] = {}  # of a whole step, by its verb
+    seconds: ClassVar[dict[str, float]] = {}  # of a whole step, by its verb; the least that was seen
 
     def copied(self, root: Path) -> Verbs:
         return Verbs(super().copied(root).root)
@@ -252,6 +252,16 @@ class Verbs(Study):
             if code:
                 return code, told
         return 0, told
+
+    def rehearse(self) -> None:
+        """Run to the end undisturbed, and note how long each verb takes."""
+        for step in self.todo():
+            began = time.monotonic()
+            code, said = self.run(step)
+            if code:
+                raise RuntimeError(said)
+            seconds = time.monotonic() - began
+            self.seconds[step.verb] = min(seconds, self.seconds.get(step.verb, seconds))
 
     def kill(self, at: random.Random, this: Round) -> None:
         """Run what is to do as far as some steps, and kill each of those, again and again."""

@@ -27,7 +27,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -180,12 +179,7 @@ def rehearsed(whole: Verbs, root: Path) -> Verbs:
     again = whole.copied(root)
     for room in (*ROOMS[whole.drawn :], "state"):
         shutil.rmtree(root / "results" / room)
-    for step in again.todo():
-        began = time.monotonic()
-        code, said = again.run(step)
-        if code:
-            sys.exit(said)
-        Verbs.seconds[step.verb] = time.monotonic() - began
+    again.rehearse()
     return again
 
 
