@@ -78,6 +78,12 @@ class Trained:
     epochs: Sequence[Epoch]
 
 
+def _far_apart(runs: Sequence[Trained]) -> bool:
+    """Whether some trainings are so much longer than others that these would be lost at the left edge."""
+    lengths = [len(one.epochs) for one in runs]
+    return max(lengths) > 3 * min(lengths)
+
+
 @dataclass(frozen=True)
 class CurvesFigure:
     """What `solid` and `dashed` name in the metrics, by epoch or step: a panel for every target of the spec."""
@@ -131,8 +137,13 @@ class CurvesFigure:
                 titled(axis, title, note)
                 self._panel(axis, runs, style)
                 axis.set_ylabel(_label(self.solid if self.solid != "dev_loss" else ""))
-                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-                axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+                if self.by == "epoch" and _far_apart(runs):
+                    axis.set(xscale="log", yscale="log")
+                    plain_log_axis(axis.xaxis)
+                    plain_log_axis(axis.yaxis)
+                else:
+                    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+                    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
             axes[-1].set_xlabel("Epoch" if self.by == "epoch" else "Training step")
             legend(figure, self._kinds(), loc="outside lower center", ncols=3)
             return figure_bytes(figure)
