@@ -2,9 +2,9 @@
 
 Run: python -m bench.campaign [--rounds N] [--seed S] [--folder DIR] [--snakemake]
 
-A toy study of both models is run to its end once. Each round takes a copy, deletes what some rooms made, begins to make
-it again, mostly kills that at some moment by some signal, mostly damages one file under results (the state of trainings
-and the seals included), and goes on to the end. Then one of these holds:
+A toy study of both models (campaign.yaml) is run to its end once. Each round takes a copy, deletes what some rooms
+made, begins to make it again, mostly kills that at some moment by some signal, mostly damages one file under results
+(the state of trainings and the seals included), and goes on to the end. Then one of these holds:
 
   same     every result has the bytes of the run that nobody disturbed
   unread   so it has, and nobody read the damaged file; `thaw verify` names it
@@ -14,7 +14,7 @@ and anything else is a defect: WRONG, UNNAMED, UNCURED, TRACEBACK. A round can b
 
 The commands of the workflow are run by the campaign itself, each in a process that has torch loaded: seconds a round.
 With --snakemake, Snakemake runs them, and is killed itself: minutes a round where other work is going on.
-Another verb (a probe) joins by its outputs in OUTPUTS, its folder in ROOMS, and a study in CONFIG that has it.
+Another verb joins by its outputs in OUTPUTS, its folder in ROOMS, and a study in campaign.yaml that has it.
 """
 
 from __future__ import annotations
@@ -23,63 +23,22 @@ import argparse
 import multiprocessing
 import os
 import random
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess as Process
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
 
 import yaml
+from bench._campaign import REPOSITORY, ROOMS, Round, Study, Verbs, steps
 
-from thaw.cli import main as main_of_thaw
 from thaw.config.load import merged
-from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR
 from thaw.files import seal_of
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-NOVOGRAD = {"batch_size": 8, "optimizer": "novograd", "learning_rate": 0.02, "schedule": "cosine", "warmup_ratio": 0.1}
-CONFIG: dict[str, Any] = {  # over tests/workflow/toy.yaml
-    "models": {"quartznet": {"kind": "quartznet", "variant": "mini-3x1"}},
-    "recipes": {"long-quartznet": {**NOVOGRAD, "epochs": 3}, "quartznet": {**NOVOGRAD, "epochs": 2}},
-    "treatments": {"tuned": {"start": "source", "reset": ["output"]}},
-    "execution": {"checkpoint_seconds": 0.001, "attempts": 2},
-    "studies": {
-        "crosslingual": {
-            "kind": "crosslingual",
-            "source": {"corpus": "english", "model": "quartznet", "recipe": "long-quartznet"},
-            "targets": ["german"],
-            "model": "quartznet",
-            "recipe": "quartznet",
-            "treatments": ["scratch", "tuned"],
-            "baseline": "scratch",
-            "reference": "tuned",
-            "decoders": ["greedy"],
-        }
-    },
-}
-# What the rooms make, the last room first; a round deletes what the first so many made, or a part of it.
-OUTPUTS = {  # the options of a verb that name what it writes; all other files of its command are read
-    "audio": ("--wav", "--index", "--rejects"),
-    "manifest": ("--train", "--dev", "--test", "--rejects", "--counts"),
-    "lm": ("--binary", "--lexicon", "--record"),
-    "train": ("--model", "--optimizer", "--digest", "--record", "--metrics"),
-    "decode": ("--hypotheses", "--record"),
-    "score": ("--scores", "--counts"),
-}
-ROOMS = ("freezing", "crosslingual", "scores", "decodes", "lms", "runs", "manifests")
-RESULTS = ("model.safetensors", "optimizer.safetensors", "hypotheses.jsonl", "scores.json", "counts.jsonl",
-           "train.jsonl", "dev.jsonl", "test.jsonl", "lexicon.txt", "lm.binary")  # fmt: skip
-SHOWN = (".csv", ".md", ".tex", ".png", ".pdf")
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
+TOY = REPOSITORY / "tests" / "workflow" / "toy.yaml"
+CONFIG = Path(__file__).with_suffix(".yaml")  # over it
 GOOD = ("same", "unread", "named")
 
 
@@ -115,250 +74,6 @@ def folder(path: Path, at: random.Random) -> None:
 DAMAGES: tuple[Callable[[Path, random.Random], None], ...] = (flip, flip, cut, empty, delete, folder)
 
 
-@dataclass
-class Round:
-    """What was done, and what came of it."""
-
-    number: int
-    done: list[str] = field(default_factory=list)
-    damaged: Path | None = None
-    outcome: str = ""
-    said: str = ""  # by Snakemake, where the outcome is bad
-
-
-class Study:
-    """A workspace with the workflow and a toy study."""
-
-    drawn = 0  # how many of the ROOMS this cannot make again
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def make(self, config: dict[str, Any]) -> None:
-        """Write the config beside the workflow."""
-        self.root.mkdir(parents=True)
-        for name in ("Snakefile", "workflow", "config", "envs"):
-            (self.root / name).symlink_to(REPOSITORY / name)
-        (self.root / "toy.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
-
-    def copied(self, root: Path) -> Study:
-        """A copy, times kept."""
-        shutil.copytree(self.root, root, symlinks=True)
-        return Study(root)
-
-    def command(self, *words: str) -> list[str]:
-        """A Snakemake command line."""
-        return [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--cores",
-            "2",
-            "--configfile",
-            "toy.yaml",
-            "--quiet",
-            "rules",
-            *words,
-        ]
-
-    def environment(self) -> dict[str, str]:
-        """One thread a job, and the language model's tools."""
-        tools = f"{REPOSITORY / 'build' / 'kenlm' / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PATH": tools}
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Snakemake, in a process group of its own."""
-        out = (self.root / "said").open("w")
-        return subprocess.Popen(
-            self.command(*words), cwd=self.root, env=self.environment(), stdout=out, stderr=out, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-
-    def finish(self) -> tuple[int, str]:
-        """Run to the end: exit status and all that was said."""
-        if any((self.root / ".snakemake" / "locks").glob("*")):
-            self.start("--unlock").wait()
-        process = self.start("--rerun-incomplete", "--keep-going")
-        code = process.wait(600)
-        return code, (self.root / "said").read_text(errors="replace")
-
-    def kill(self, at: random.Random, this: Round) -> None:
-        """Run, and send a signal to the group, to Snakemake, or to one of its jobs."""
-        process = self.start("--rerun-incomplete", "--keep-going")
-        whom, which, moment = at.choice(("group", "snakemake", "job")), at.choice(SIGNALS), at.uniform(2, 14)
-        end = time.monotonic() + moment
-        while time.monotonic() < end and process.poll() is None:
-            time.sleep(0.01)
-        this.done.append(f"{which.name} to the {whom} after {moment:.2f} s")
-        if process.poll() is None:
-            jobs = [pid for pid in members(process.pid) if pid != process.pid]
-            target = at.choice(jobs) if whom == "job" and jobs else process.pid
-            with suppress(ProcessLookupError):  # it was done
-                os.killpg(process.pid, which) if whom == "group" else os.kill(target, which)
-        try:
-            process.wait(120)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        while members(process.pid):  # what outlived Snakemake
-            time.sleep(0.05)
-
-    def results(self) -> dict[str, bytes]:
-        """Every result whose bytes are settled, by its path."""
-        found = {}
-        for path in sorted((self.root / "results").rglob("*")):
-            inner = path.relative_to(self.root).as_posix()
-            settled = path.name in RESULTS or (path.suffix in SHOWN and "/toy/" in inner)
-            if path.is_file() and settled and "/state/" not in inner and "/files/" not in inner:
-                found[inner] = path.read_bytes()
-        return found
-
-    def wanted(self) -> list[Path]:
-        """The files that will be read next, where that is known."""
-        return []
-
-    def damageable(self) -> list[Path]:
-        """Every file under results but logs, and the corpus as it was published."""
-        paths = (path for path in sorted((self.root / "results").rglob("*")) if path.is_file())
-        return [path for path in paths if not {"logs", "files"} & set(path.relative_to(self.root).parts)]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command of the workflow."""
-
-    verb: str
-    words: tuple[str, ...]
-    reads: frozenset[str]
-    writes: tuple[str, ...]
-
-
-def steps(study: Study) -> list[Step]:
-    """The commands of a finished study in an order that works."""
-    words = study.command("-n", "--forceall", "--printshellcmds")
-    words = [word for word in words if word not in ("--quiet", "rules")]
-    done = subprocess.run(words, cwd=study.root, env=study.environment(), capture_output=True, text=True, check=True)
-    found = []
-    for line in (done.stdout + done.stderr).splitlines():
-        head, _, command = line.partition("Shell command:")
-        if head or not command or "<<<" in command:
-            continue
-        parts = shlex.split(command)
-        parts = parts[parts.index("--log") + 2 :] if "--log" in parts else [""]
-        if parts[0] in OUTPUTS:
-            options = [parts.index(option) + 1 for option in OUTPUTS[parts[0]]]
-            files = {word for word in parts if word.startswith("results/") and not word.startswith("results/state")}
-            writes = tuple(parts[place] for place in options)
-            found.append(Step(parts[0], tuple(parts), frozenset(files) - set(writes), writes))
-    made, ordered = {path for step in found for path in step.writes}, list[Step]()
-    while found:
-        here = {path for step in ordered for path in step.writes}
-        step = next(one for one in found if one.reads & made <= here)
-        found.remove(step)
-        ordered.append(step)
-    return ordered
-
-
-class Verbs(Study):
-    """A study whose commands are run one by one, in forks of a process that has torch loaded."""
-
-    drawn = ROOMS.index("scores")  # tables and figures are Snakemake's
-    steps: ClassVar[list[Step]]
-    seconds: ClassVar[dict[str, float]] = {}  # of a whole step, by its verb
-
-    def copied(self, root: Path) -> Verbs:
-        return Verbs(super().copied(root).root)
-
-    def run(self, step: Step, die: Callable[[Process], None] | None = None) -> tuple[int, str]:
-        """One command, to its end or to a signal: exit status, and what it said."""
-        said = self.root / "said"
-        process = multiprocessing.get_context("forkserver").Process(target=call, args=(self.root, step.words, said))
-        said.write_text("")
-        process.start()
-        if die:
-            die(process)
-        process.join(300)
-        code = process.exitcode
-        if code is None:
-            process.kill()
-            raise TimeoutError(f"{step.words}: {said.read_text()}")
-        return code, said.read_text(errors="replace")
-
-    def todo(self) -> Iterator[Step]:
-        """The commands whose outputs are not all there, or that read what was made just now."""
-        fresh: set[str] = set()
-        for step in self.steps:
-            if step.reads & fresh or not all((self.root / path).is_file() for path in step.writes):
-                fresh.update(step.writes)
-                yield step
-
-    def damageable(self) -> list[Path]:
-        return [path for path in super().damageable() if "toy" not in path.parts[-2:]]  # no tables and figures
-
-    def wanted(self) -> list[Path]:
-        paths = {self.root / path for step in self.todo() for path in step.reads}
-        states = (self.root / "results" / "state").glob("*/*/*safetensors")
-        return sorted(path for path in (*paths, *states) if path.is_file())
-
-    def finish(self) -> tuple[int, str]:
-        told = ""
-        for step in self.todo():
-            for path in step.writes:
-                (self.root / path).unlink(missing_ok=True) if not (self.root / path).is_dir() else None
-            for _ in range(3):  # as the rule tries
-                code, said = self.run(step)
-                told += said
-                if code != EXIT_UNFINISHED:
-                    break
-            if code:
-                return code, told
-        return 0, told
-
-    def kill(self, at: random.Random, this: Round) -> None:
-        """Run what is to do, and kill some of it, again and again."""
-        for step in list(self.todo())[: 1 + at.randrange(6)]:
-            for _ in range(at.randrange(3)):
-                which, whole = at.choice(SIGNALS), at.random() < 0.5
-                moment = at.uniform(0, 1.2 * self.seconds.get(step.verb, 2.0))
-
-                def die(process: Process, which: int = which, whole: bool = whole, moment: float = moment) -> None:
-                    process.join(moment)
-                    if process.exitcode is None and process.pid:
-                        with suppress(ProcessLookupError, PermissionError):
-                            os.killpg(process.pid, which) if whole else os.kill(process.pid, which)
-
-                code, said = self.run(step, die)
-                this.done.append(
-                    f"{which.name} to {'group of ' if whole else ''}{step.verb} after {moment:.2f} s: {code}"
-                )
-                if code == 0:
-                    break
-                # 2: a helper of the verb (lmplz) died of the signal, and the verb says so.
-                if code not in (EXIT_UNFINISHED, -which, 130, EXIT_USER_ERROR) or "Traceback" in said:
-                    this.outcome, this.said = f"TRACEBACK {code}", said
-                    return
-            else:
-                code, _ = self.run(step)
-            if code:
-                return
-
-
-def call(root: Path, words: Sequence[str], said: Path) -> None:
-    """The command line in a session of its own, in the study's folder."""
-    os.setsid()
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the campaign itself ignores (nohup, the background)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.chdir(root)
-    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
-    with said.open("a") as stream:
-        os.dup2(stream.fileno(), 2)
-        sys.stderr = stream
-        try:
-            sys.exit(main_of_thaw(list(words)))
-        except KeyboardInterrupt:  # before the command line was read, as in any Python that has just started
-            sys.exit(130)
-
-
 class Campaign:
     """Rounds against one finished study."""
 
@@ -380,6 +95,7 @@ class Campaign:
             how = at.choice(DAMAGES)
             how(this.damaged, at)
             this.done.append(f"{how.__name__} {this.damaged.relative_to(study.root)}")
+            this.kinds += [how.__name__, f"damaged {this.damaged.relative_to(study.root / 'results').parts[0]}"]
         self.judge(study, this)
         if this.outcome in GOOD:
             shutil.rmtree(study.root)
@@ -397,7 +113,7 @@ class Campaign:
                         shutil.rmtree(results / "state" / run.name)
             elif not inner:
                 continue
-            elif room in ("decodes", "scores"):
+            elif room in ("decodes", "probes", "scores"):
                 for one in at.sample(inner, len(inner) // 2):
                     shutil.rmtree(one)
             else:
@@ -451,13 +167,6 @@ def fingerprint(path: Path | None) -> tuple[bool, int, int]:
     return True, found.st_ino, found.st_mtime_ns
 
 
-def members(group: int) -> list[int]:
-    """The living processes of a session's group."""
-    listed = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split() for line in listed.splitlines()]
-    return [int(pid) for pid, owner, stat in rows if int(owner) == group and not stat.startswith("Z")]
-
-
 def verified(study: Study) -> str:
     """What `thaw verify` says."""
     words = [sys.executable, "-m", "thaw.cli", "verify", "results"]
@@ -470,13 +179,12 @@ def rehearsed(whole: Verbs, root: Path) -> Verbs:
     again = whole.copied(root)
     for room in (*ROOMS[whole.drawn :], "state"):
         shutil.rmtree(root / "results" / room)
-    for step in again.todo():
-        began = time.monotonic()
-        code, said = again.run(step)
-        if code:
-            sys.exit(said)
-        Verbs.seconds[step.verb] = time.monotonic() - began
+    again.rehearse()
     return again
+
+
+def told(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
 def main() -> None:
@@ -491,7 +199,7 @@ def main() -> None:
     whole = Study(folder / "whole")
     if not (whole.root / "finished").exists():
         shutil.rmtree(whole.root, ignore_errors=True)
-        whole.make(merged(yaml.safe_load((REPOSITORY / "tests/workflow/toy.yaml").read_text()), CONFIG))
+        whole.make(merged(*(yaml.safe_load(path.read_text()) for path in (TOY, CONFIG))))
         code, said = whole.finish()
         if code:
             sys.exit(said)
@@ -503,14 +211,19 @@ def main() -> None:
             ["thaw.training.session", "thaw.decoding.beam"]
         )
         whole = rehearsed(whole, folder / "rehearsed")
-    campaign, counts = Campaign(whole, folder, args.seed), Counter[str]()
+    campaign, counts, kinds = Campaign(whole, folder, args.seed), Counter[str](), dict[str, Counter[str]]()
     for number in range(args.rounds) if args.only is None else [args.only]:
         this = campaign.round(number)
-        counts[this.outcome.split()[0]] += 1
+        outcome = this.outcome.split()[0]
+        counts[outcome] += 1
+        for kind in set(this.kinds):
+            kinds.setdefault(kind, Counter())[outcome] += 1
         print(f"{number:4d}  {this.outcome:8}  {'; '.join(this.done)}", flush=True)
         if this.outcome not in GOOD:
             (folder / f"round-{number}.txt").write_text(this.said)
-    print(f"{counts.total()} rounds: {', '.join(f'{count} {name}' for name, count in counts.most_common())}")
+    for kind, found in sorted(kinds.items()):
+        print(f"{kind:24}  {told(found)}")
+    print(f"{counts.total()} rounds: {told(counts)}")
     bad = counts.total() - sum(counts[name] for name in GOOD)
     if not bad and args.folder is None:
         shutil.rmtree(folder)

@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from bench.campaign import Campaign, Verbs, flip, steps
+from bench._campaign import Verbs, steps
+from bench.campaign import Campaign, flip
 
 from tests.workflow.conftest import Workspace
 
 pytestmark = pytest.mark.e2e
 
 
-def test_six_rounds_end_in_the_same_bytes_or_in_a_line_that_names_the_file(finished: Workspace, tmp_path: Path) -> None:
-    whole = Verbs(finished.root)
-    Verbs.steps = steps(whole)
+MORE: dict[str, Any] = {  # over toy.yaml: kept snapshots, a part, a probe, at the cost of one more training
+    "parts": {"half": {"share": 0.5}},
+    "treatments": {
+        "half": {"start": "source", "reset": ["output"], "part": "half", "recipe": {"snapshots": ["first", "best"]}}
+    },
+    "studies": {
+        "freezing": {
+            "treatments": ["scratch", "frozen-0", "frozen-2", "half"],
+            "probes": {"first": {"operations": {"none": [], "output": [{"reset": ["output"], "to": "first"}]}}},
+        }
+    },
+}
+
+
+@pytest.fixture
+def whole(copy: Workspace) -> Verbs:
+    """The toy study with more in it, run to its end by its commands."""
+    copy.edit(**MORE)
+    study = Verbs(copy.root)
+    Verbs.steps = steps(study)
     multiprocessing.get_context("forkserver").set_forkserver_preload(["thaw.training.session", "thaw.decoding.decode"])
-    campaign = Campaign(whole, tmp_path, seed=3)
+    study.rehearse()
+    return study
+
+
+def test_six_rounds_end_in_the_same_bytes_or_in_a_line_that_names_the_file(
+    whole: Verbs, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    campaign = Campaign(whole, tmp_path_factory.mktemp("rounds"), seed=3)
     outcomes = [campaign.round(number) for number in range(6)]
     bad = [this for this in outcomes if this.outcome not in ("same", "unread", "named")]
     assert not bad, "\n".join(f"{this.outcome}: {this.done}\n{this.said}" for this in bad)
