@@ -44,7 +44,7 @@ RESULTS = (
 SHOWN = (".csv", ".md", ".tex", ".png", ".pdf")
 SIGNALS = (
     *(signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
-    *(signal.SIGPIPE, signal.SIGQUIT, signal.SIGUSR1, signal.SIGXCPU),  # a reader that went, Ctrl-\\, batch systems
+    *(signal.SIGPIPE, signal.SIGQUIT, signal.SIGUSR1, signal.SIGXCPU),  # a reader that went, Ctrl-\, batch systems
 )
 
 
