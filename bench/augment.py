@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from thaw.audio.wav import SAMPLE_RATE, wav_header
+from thaw.audio.wav import SAMPLE_RATE, clip_digest, wav_header
 from thaw.config.run import RunRecipe
 from thaw.corpora.manifest import Utterance
 from thaw.files import write_bytes
@@ -46,17 +46,17 @@ EPOCHS = 8  # by then every speed of nearly every utterance has been wanted
 def noise(folder: Path, count: int, seconds: float) -> list[Utterance]:
     """Utterances of one length in one shard."""
     generator, samples = np.random.default_rng(1), int(seconds * SAMPLE_RATE)
-    audio = generator.normal(0, 1000, (count, samples)).astype(np.int16).tobytes()
-    write_bytes(folder / "noise.wav", wav_header(len(audio)) + audio)
+    clips = generator.normal(0, 1000, (count, samples)).astype(np.int16)
+    write_bytes(folder / "noise.wav", wav_header(clips.nbytes) + clips.tobytes())
     texts = ["".join(generator.choice(list(LETTERS), int(8 * seconds))) for _ in range(count)]
     return [
-        Utterance(f"u{i}", folder / "noise.wav", i * samples, samples, "xx", "s", text, text, "")
-        for i, text in enumerate(texts)
+        Utterance(f"u{i}", folder / "noise.wav", i * samples, samples, "xx", "s", text, text, clip_digest(clip))
+        for i, (text, clip) in enumerate(zip(texts, clips, strict=True))
     ]
 
 
-def trainer_of(utterances: list[Utterance], hidden: int, batch: int, augmentation: dict[str, Any]) -> Central:
-    """A trainer that needs nothing on disk but the audio."""
+def learner_of(utterances: list[Utterance], hidden: int, batch: int, augmentation: dict[str, Any]) -> Central:
+    """A learner that needs nothing on disk but the audio."""
     model = {"kind": "deepspeech", "hidden": hidden}
     recipe = {"epochs": EPOCHS, "batch_size": batch, "learning_rate": 1e-6, "augmentation": augmentation}
     run = RunRecipe.model_validate(
@@ -69,15 +69,15 @@ def trainer_of(utterances: list[Utterance], hidden: int, batch: int, augmentatio
     return Central(run, network, surgery, optimizer, examples, examples, World(), print)
 
 
-def seconds_per_step(trainers: dict[str, Central]) -> dict[str, float]:
+def seconds_per_step(learners: dict[str, Central]) -> dict[str, float]:
     """Processor time of a step after the first epoch; in turns, so that other load on the machine meets all alike."""
-    taken: dict[str, list[float]] = {name: [] for name in trainers}
+    taken: dict[str, list[float]] = {name: [] for name in learners}
     for epoch in range(1, EPOCHS + 1):
-        for name, trainer in trainers.items():
-            trainer.progress.epoch = epoch
-            for indices in trainer.batches(epoch):
+        for name, learner in learners.items():
+            learner.progress.epoch = epoch
+            for indices in learner.batches(epoch):
                 began = time.process_time()
-                trainer.step(indices)
+                learner.step(indices)
                 taken[name] += [time.process_time() - began] if epoch > 1 else []
     return {name: statistics.median(times) for name, times in taken.items()}
 
@@ -93,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         utterances = noise(Path(folder), 3 * arguments.batch, arguments.seconds)
         times = seconds_per_step(
-            {name: trainer_of(utterances, arguments.hidden, arguments.batch, kind) for name, kind in KINDS.items()}
+            {name: learner_of(utterances, arguments.hidden, arguments.batch, kind) for name, kind in KINDS.items()}
         )
     print(f"hidden {arguments.hidden}, batch {arguments.batch} of {arguments.seconds:g} s, 1 thread")
     print(f"{'augmentation':14}{'ms/step':>9}{'ratio':>7}")

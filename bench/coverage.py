@@ -27,7 +27,8 @@ SPEAKERS = (4, 5, 6, 8, 10, 16, 50)
 
 def speakers_of(samples: Sequence[Sample]) -> np.ndarray:
     """(S, 2) errors and totals by speaker, of all seeds together."""
-    return np.sum([sample.column("word") for sample in samples], axis=0)
+    counts: np.ndarray = np.sum([sample.column("word") for sample in samples], axis=0)
+    return counts
 
 
 def percentile_interval(samples: Sequence[Sample], random: np.random.Generator) -> tuple[float, float]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw.config.schema import BeamSpec, LanguageModelSpec
-from thaw.decoding.beam import BeamDecoder
+from thaw.config.schema import BeamSpec, LanguageModelSpec, TextSpec
+from thaw.decoding.beam import BeamDecoder, Search
 from thaw.decoding.greedy import greedy
 from thaw.files import write_jsonl
 from thaw.lm.build import make
@@ -64,6 +65,11 @@ def measure(decode: Callable[[NDArray[np.float32]], str], speech: list[tuple[str
     return f"{seconds / took:>12,.0f}  {edits.errors / edits.ref:>6.3f}"
 
 
+def best_text(search: Search, scores: NDArray[np.float32]) -> str:
+    """The most likely text of a beam search."""
+    return search.nbest(scores)[0].text
+
+
 def main() -> None:
     """Print the table."""
     sentences = make_sentences()
@@ -76,11 +82,18 @@ def main() -> None:
         folder = Path(name)
         write_jsonl(folder / "train.jsonl", ({"text": text} for text in sentences[UTTERANCES:]))
         lm, lexicon = folder / "lm.binary", folder / "lexicon.txt"
-        make(LanguageModelSpec(order=3), ALPHABET.characters, [folder / "train.jsonl"], [], lm, lexicon)
+        make(
+            LanguageModelSpec(order=3),
+            TextSpec(alphabet=ALPHABET.characters),
+            [folder / "train.jsonl"],
+            [],
+            lm,
+            lexicon,
+        )
         for beam in BEAMS:
             spec = BeamSpec(kind="beam", beam=beam)
             search = BeamDecoder(spec, ALPHABET, lm, lexicon).search(spec.alpha, spec.beta)
-            print(f"{f'beam {beam} + trigrams':<22}{measure(lambda s, f=search: f.nbest(s)[0].text, speech)}")
+            print(f"{f'beam {beam} + trigrams':<22}{measure(partial(best_text, search), speech)}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -37,7 +38,8 @@ SECONDS = (2.0, 12.0)  # of an utterance
 def write_noise(folder: Path, minutes: float) -> Path:
     """One shard of noise and its manifest."""
     random = np.random.default_rng(1)
-    rows, clips, offset = [], [], 0
+    rows: list[dict[str, Any]] = []
+    clips, offset = [], 0
     while offset < 60 * 16000 * minutes:
         samples = int(16000 * random.uniform(*SECONDS))
         clips.append(random.integers(-8000, 8000, samples).astype(np.int16))

@@ -97,7 +97,7 @@ def make_audio(listing: Path, folder: Path) -> list[str]:
     for shard in range(SHARDS):
         rows, offset = [], 0
         for place in range(len(ids) * shard // SHARDS, len(ids) * (shard + 1) // SHARDS):
-            rows.append({"id": ids[place], "offset": offset, "samples": lengths[place], "digest": "0" * 16})
+            rows.append({"id": ids[place], "offset": offset, "samples": lengths[place], "digest": f"{place:016x}"})
             offset += lengths[place]
         write_jsonl(folder / f"{shard}.jsonl", rows)
         write_rejects(folder / f"{shard}.tsv", [])
@@ -152,17 +152,10 @@ def measure(rows: int) -> dict[str, Cost]:
             *("--rejects", "made/all.tsv", "--counts", "made/counts.json"),
         )
         costs["manifest"] = least([cost(root, *manifest) for _ in range(repeats)])
-        if _has_plan():
-            costs["plan"] = cost(root, "thaw.cli", "plan", "--config", "config/paper.yaml")
+        costs["plan"] = cost(root, "thaw.cli", "plan", "--config", "config/paper.yaml")
         dry = ("snakemake", "-n", "--quiet", "rules", "--cores", "1", "--configfile", "config/paper.yaml")
         costs["dry run"] = cost(root, *dry)
     return costs
-
-
-def _has_plan() -> bool:
-    from thaw.cli import PEOPLE
-
-    return "plan" in PEOPLE
 
 
 def jobs(dry_run: str) -> int:

@@ -77,8 +77,8 @@ def thaw_steps(run: RunRecipe, examples: Examples, device: torch.device) -> Call
     surgery = prepare(model, operations_of(run, model))
     model.to(device)
     optimizer = optimizer_for(run.recipe, surgery.trainable())
-    trainer = Central(run, model, surgery, optimizer, examples, examples, World(device=device), print)
-    moments = trainer.run()
+    learner = Central(run, model, surgery, optimizer, examples, examples, World(device=device), print)
+    moments = learner.run()
 
     def step() -> None:
         assert next(moments) is Moment.STEP

@@ -211,6 +211,16 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not JSON ({error})") from error
 
 
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object (of *.jsonl: the first) in a file that anything may have happened to; empty where none is."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            value = json.loads(file.readline() if path.suffix == ".jsonl" else file.read())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def parsed_json(text: str) -> Any:
     """One JSON value. JSON may hold halves of characters (lone surrogates), files cannot: they become U+FFFD."""
     value = json.loads(text)

@@ -13,7 +13,8 @@ import yaml
 
 from tests.planning.test_plan import CONFIG
 from thaw.config.load import merged, validate
-from thaw.planning.plan import Plan, Run, resolve
+from thaw.planning.artifacts import Run
+from thaw.planning.plan import Plan, resolve
 from thaw.training.lock import exclusive
 
 

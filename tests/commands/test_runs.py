@@ -143,7 +143,7 @@ def test_a_state_with_damaged_files_is_shown() -> None:
         put(folder / name, text)
     for name in ("FAILED_PERMANENT", "lock", "result"):
         (folder / name).mkdir()
-    put(folder / "holder.json", {"host": lock._host()})
+    put(folder / "holder.json", {"host": lock.this_host()})
     put(folder / "result" / "run.json", {"cost": 1})
     (line,) = runs.table([known("scratch")])[1:2]
     assert "done" in line

@@ -9,7 +9,8 @@ import pytest
 
 from thaw.config.load import load, merged, read_yaml, validate
 from thaw.errors import UserError
-from thaw.planning.plan import Corpus, resolve
+from thaw.planning.artifacts import Corpus
+from thaw.planning.plan import resolve
 from thaw.planning.showing import corpus_row
 
 PROMPTS = Path("config/prompts.yaml")

@@ -12,8 +12,8 @@ from tests.corpora.test_clips import source as source  # a fixture
 from tests.planning.test_golden import on
 from thaw.cli import main
 from thaw.planning import layout
+from thaw.planning.artifacts import Corpus
 from thaw.planning.news import corpus_news
-from thaw.planning.plan import Corpus
 
 
 def mine(source: dict[str, str]) -> Corpus:

@@ -15,7 +15,8 @@ import pytest
 
 from thaw.config.load import load
 from thaw.config.run import RunRecipe
-from thaw.planning.plan import Checkpoint, Plan, Run, resolve
+from thaw.planning.artifacts import Checkpoint, Run
+from thaw.planning.plan import Plan, resolve
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DESCRIBED, LOGGED = Path("config/paper.yaml"), Path("config/paper-as-logged.yaml")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from thaw.config.load import load
-from thaw.planning.plan import Checkpoint, resolve
+from thaw.planning.artifacts import Checkpoint
+from thaw.planning.plan import resolve
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from thaw.config.load import merged, read_yaml, validate
-from thaw.planning.plan import Plan, Run, resolve
+from thaw.planning.artifacts import Run
+from thaw.planning.plan import Plan, resolve
 
 SYNTHETIC = {"kind": "synthetic", "voice": "de", "locale": "de"}
 COUNTS = {"train": 20, "dev": 4, "test": 4}

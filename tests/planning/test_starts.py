@@ -9,7 +9,8 @@ import pytest
 from tests.planning.test_plan import CONFIG, plan
 from thaw.config.load import merged, validate
 from thaw.errors import UserError
-from thaw.planning.plan import Plan, Run, with_origins
+from thaw.planning.artifacts import Run
+from thaw.planning.plan import Plan, with_origins
 
 KEEPING = {"finetune": {"snapshots": ["first", "epoch-2"]}}
 

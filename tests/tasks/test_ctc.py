@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from thaw.tasks.ctc import _cudnn_can, _cudnn_ctc_loss, ctc_loss, required_frames
+from thaw.tasks.ctc import _cudnn_can, _cudnn_ctc_loss, ctc_loss
+from thaw.units import ctc_frames
 
 
 def brute_force(logits: Tensor, target: list[int]) -> float:
@@ -60,13 +61,13 @@ def test_too_few_frames_give_inf_for_that_utterance_only():
     lengths = torch.tensor([2, 2, 3])
     losses = ctc_loss(torch.zeros(3, 3, 3), lengths, *batch(cases))
     assert [math.isinf(loss) for loss in losses.tolist()] == [False, True, False]
-    feasible = [required_frames(case) <= n for case, n in zip(cases, lengths.tolist(), strict=True)]
+    feasible = [ctc_frames(case) <= n for case, n in zip(cases, lengths.tolist(), strict=True)]
     assert feasible == [True, False, True]
 
 
 @pytest.mark.parametrize(("targets", "frames"), [([], 0), ([3], 1), ([1, 1], 3), ([1, 2, 1], 3), ([5, 5, 5, 2], 6)])
-def test_required_frames(targets: list[int], frames: int):
-    assert required_frames(targets) == frames
+def test_least_frames_of_labels(targets: list[int], frames: int):
+    assert ctc_frames(targets) == frames
 
 
 def test_not_divided_by_length_and_computed_in_fp32():

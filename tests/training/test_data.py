@@ -14,10 +14,10 @@ from thaw.config.models import DeepSpeechSpec
 from thaw.config.schema import AugmentationSpec
 from thaw.errors import UserError
 from thaw.frontends import features
-from thaw.tasks.ctc import Ctc, required_frames
+from thaw.tasks.ctc import Ctc
 from thaw.training.augment import Augment, at_speed
 from thaw.training.data import Batch, Examples, epoch_batches, read_examples
-from thaw.units import EVERY, Alphabet
+from thaw.units import EVERY, Alphabet, ctc_frames
 
 EVERYTHING = {"speed": [0.9, 1.1], "dither": 1e-4, "spec_augment": {}, "cutout": {"frequency": 9, "time": 30}}
 SAMPLES = sorted(int(n) for n in np.random.default_rng(1).integers(8000, 80000, 101))
@@ -157,7 +157,7 @@ def test_speeds_are_kept_apart_and_dithered_features_not_at_all(examples: Exampl
 def test_every_transcript_still_fits_at_every_speed(examples: Examples) -> None:
     fast = examples.batch(range(12), augment(speed=[2.0])).lengths.tolist()
     plain = examples.batch(range(12)).lengths.tolist()
-    needed = [required_frames(labels.tolist()) for labels in examples.labels]
+    needed = [ctc_frames(labels.tolist()) for labels in examples.labels]
     assert all(frames >= need for frames, need in zip(fast, needed, strict=True))
     assert any(frames < length for frames, length in zip(fast, plain, strict=True))
 

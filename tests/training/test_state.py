@@ -155,7 +155,7 @@ def test_lock_lets_one_in_and_says_who_holds_it(tmp_path: Path) -> None:
 
 
 def test_a_dead_trainer_of_this_machine_holds_nothing(tmp_path: Path) -> None:
-    write_json(tmp_path / "holder.json", {"host": lock._host(), "pid": 1, "beat": 3})
+    write_json(tmp_path / "holder.json", {"host": lock.this_host(), "pid": 1, "beat": 3})
     began = time.monotonic()
     with exclusive(tmp_path):
         assert time.monotonic() - began < lock.STALE_SECONDS / 10

@@ -53,11 +53,11 @@ def _child(root: Path, command: list[str], out: int, versions: dict[str, int]) -
     import snakemake.cli
 
     import thaw.config.run
+    import thaw.planning.artifacts
     import thaw.planning.grid
-    import thaw.planning.plan
 
     for name, value in versions.items():
-        for module in (thaw.planning.plan, thaw.planning.grid, thaw.config.run):
+        for module in (thaw.planning.artifacts, thaw.planning.grid, thaw.config.run):
             if hasattr(module, name):
                 setattr(module, name, value)
     os.chdir(root)

@@ -15,7 +15,8 @@ from thaw.config.load import load
 from thaw.config.models import semantic
 from thaw.errors import UserError
 from thaw.files import verify
-from thaw.planning.plan import SCORE_VERSION, resolve
+from thaw.planning.artifacts import SCORE_VERSION
+from thaw.planning.plan import resolve
 
 # From the files and what --config says over them, as `thaw runs` reads them: Snakemake's own reading of them, `config`,
 # takes the last of two equal keys and knows no null that takes away.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thaw.commands.options import DEFAULT_CONFIG
 from thaw.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         nargs="+",
-        default=["config/config.yaml"],
+        default=[str(DEFAULT_CONFIG)],
         metavar="FILE",
         help="all that any of these configs names is kept; files of one merged config are joined by commas",
     )

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thaw.commands.options import count
+from thaw.commands.options import DEFAULT_CONFIG, count
 
 if TYPE_CHECKING:
     import torch
 
     from thaw.config.sources import OwnSource, Source, Split
+    from thaw.planning.artifacts import Manifest
     from thaw.planning.estimate import Amount, Calibration, Line, Setting, Timing
-    from thaw.planning.plan import Manifest, Plan
+    from thaw.planning.plan import Plan
 
 HELP = "estimate what a config will take: jobs, disk, hours of audio, hours of computing"
 EXAMPLE = "thaw plan --config config/paper.yaml --calibrate"
@@ -31,7 +32,7 @@ CHUNK = 1 << 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `thaw plan`."""
     add = parser.add_argument
-    add("--config", type=Path, nargs="+", default=[Path("config/config.yaml")], help="config files, later ones win")
+    add("--config", type=Path, nargs="+", default=[DEFAULT_CONFIG], help="config files, later ones win")
     add("--calibrate", action="store_true", help="time a few training steps of the config's model here first")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to calibrate")
     add("--threads", type=count, default=1, metavar="N", help="CPU threads of the calibration (default: %(default)s)")
@@ -246,7 +247,7 @@ def time_model(setting: Setting, sets: list[str], device: torch.device) -> Timin
 def steps_on_noise(
     setting: Setting, frozen: str, device: torch.device
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A training step as the trainer does it, and a forward pass, on generated features (B, T, F)."""
+    """A training step as the central learner does it, and a forward pass, on generated features (B, T, F)."""
     import numpy as np
     import torch
 

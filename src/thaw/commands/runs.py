@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thaw.commands.options import DEFAULT_CONFIG
+
 if TYPE_CHECKING:
-    from thaw.planning.plan import Run
+    from thaw.planning.artifacts import Run
 
 HELP = "list the resolved runs of a config: state, progress, where it stopped, cost so far"
 EXAMPLE = "thaw runs --config config/config.yaml"
@@ -16,9 +18,7 @@ EXAMPLE = "thaw runs --config config/config.yaml"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `thaw runs`."""
-    parser.add_argument(
-        "--config", type=Path, nargs="+", default=[Path("config/config.yaml")], help="config files, later ones win"
-    )
+    parser.add_argument("--config", type=Path, nargs="+", default=[DEFAULT_CONFIG], help="config files, later ones win")
     parser.add_argument("--json", action="store_true", help="print JSON Lines: one run a line, with its recipe")
 
 
@@ -39,8 +39,6 @@ def run(args: argparse.Namespace) -> None:
 
 def row(run: Run, state_root: Path) -> dict[str, Any]:
     """What is known of one run: finished (from its record), under way (from its latest state), or nothing yet."""
-    from thaw.errors import UserError
-    from thaw.files import read_json
     from thaw.planning import layout
     from thaw.training.states import states
 
@@ -59,28 +57,36 @@ def row(run: Run, state_root: Path) -> dict[str, Any]:
     }
     record = Path(layout.run(run, "run.json"))
     if record.exists():
-        try:
-            done = read_json(record)
-            return known | {
-                "state": "done",
-                "epoch": int(done["epochs"]),
-                "step": int(done["steps"]),
-                "steps": int(done["steps"]),
-                "dev_loss": float(done["best"]["dev_loss"]),
-                "seconds": float(done["cost"]["seconds"]),
-                "attempts": int(done["cost"]["attempts"]),
-            }
-        except UserError as error:
-            return known | {"state": "damaged", "note": str(error)}
-        except (KeyError, TypeError, ValueError):
-            note = f"{record}: not the record of a training; delete it, and it is made again"
-            return known | {"state": "damaged", "note": note}
+        return known | finished(record)
     for state in states(state_root, run.id)[:1]:
         known |= {"state": state.name, "epoch": state.epoch, "step": state.step, "steps": state.steps}
         known |= {"dev_loss": state.dev_loss, "seconds": state.seconds, "attempts": state.attempts, "note": state.note}
         if state.name == "done":
             known["note"] = "its files are copied back from the state folder when they are needed"
     return known
+
+
+def finished(record: Path) -> dict[str, Any]:
+    """What the record of a training says of it, or that it says nothing."""
+    from thaw.errors import UserError
+    from thaw.files import read_json
+
+    try:
+        done = read_json(record)
+        return {
+            "state": "done",
+            "epoch": int(done["epochs"]),
+            "step": int(done["steps"]),
+            "steps": int(done["steps"]),
+            "dev_loss": float(done["best"]["dev_loss"]),
+            "seconds": float(done["cost"]["seconds"]),
+            "attempts": int(done["cost"]["attempts"]),
+        }
+    except UserError as error:
+        return {"state": "damaged", "note": str(error)}
+    except (KeyError, TypeError, ValueError):
+        note = f"{record}: not the record of a training; delete it, and it is made again"
+        return {"state": "damaged", "note": note}
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:

@@ -6,8 +6,12 @@ import argparse
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thaw.commands.options import count, index, span
+
+if TYPE_CHECKING:
+    from thaw.config.run import RunRecipe
 
 HELP = "train a model, or go on with a training that was stopped or killed"
 EXAMPLE = (
@@ -82,26 +86,11 @@ def run(args: argparse.Namespace) -> None:
 
 def start(args: argparse.Namespace) -> None:
     """Train, with the recipe and the places of the command line."""
-    from pydantic import ValidationError
+    recipe = recipe_of(args.recipe)  # before torch is loaded, which takes seconds
 
-    from thaw.config.models import layer_names
-    from thaw.config.run import RunRecipe, train_version
-    from thaw.errors import UserError
     from thaw.training.begin import Job
     from thaw.training.session import train
 
-    try:
-        recipe = RunRecipe.model_validate_json(args.recipe)
-    except ValidationError as error:
-        lines = [f"--recipe: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise UserError("\n".join(lines)) from error
-    layers = layer_names(recipe.model, recipe.heads)
-    version = train_version(recipe.model, layers, recipe.recipe, recipe.freeze, recipe.frozen)
-    if recipe.version != version:
-        raise UserError(
-            f"--recipe: version: {recipe.version} is not what this thaw trains, {version}: it would be another "
-            "training under that name"
-        )
     further = {"model.sha256": args.digest, "snapshots.safetensors": args.snapshots}
     further |= {"snapshots.sha256": args.snapshots_digest}
     train(
@@ -128,6 +117,29 @@ def start(args: argparse.Namespace) -> None:
             },
         )
     )
+
+
+def recipe_of(text: str) -> RunRecipe:
+    """The recipe in a JSON text; UserError for what is none, and for one of another version of the trainer."""
+    from pydantic import ValidationError
+
+    from thaw.config.models import layer_names
+    from thaw.config.run import RunRecipe, train_version
+    from thaw.errors import UserError
+
+    try:
+        recipe = RunRecipe.model_validate_json(text)
+    except ValidationError as error:
+        lines = [f"--recipe: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise UserError("\n".join(lines)) from error
+    layers = layer_names(recipe.model, recipe.heads)
+    version = train_version(recipe.model, layers, recipe.recipe, recipe.freeze, recipe.frozen)
+    if recipe.version != version:
+        raise UserError(
+            f"--recipe: version: {recipe.version} is not what this thaw trains, {version}: it would be another "
+            "training under that name"
+        )
+    return recipe
 
 
 def budget(seconds: float, runtime_minutes: float) -> float:

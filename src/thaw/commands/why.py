@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thaw.commands.options import DEFAULT_CONFIG
 from thaw.errors import UserError
+from thaw.files import json_object
 
 if TYPE_CHECKING:
-    from thaw.planning.plan import Checkpoint, Decode, Plan, Probe, Run
+    from thaw.planning.artifacts import Checkpoint, Decode, Probe, Run
+    from thaw.planning.plan import Plan
     from thaw.planning.showing import Showing
 
 HELP = "say what a run, decode, exhibit or file is made of, and why Snakemake would make it again"
@@ -33,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="a run, a decode (with or without its hash), an exhibit (table2), or a file; it may come last too",
     )
-    parser.add_argument(
-        "--config", type=Path, nargs="+", default=[Path("config/config.yaml")], help="config files, later ones win"
-    )
+    parser.add_argument("--config", type=Path, nargs="+", default=[DEFAULT_CONFIG], help="config files, later ones win")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -178,9 +179,9 @@ def run_news(run: Run, state_root: Path) -> Iterator[str]:
     earlier: dict[str, dict[str, Any]] = {}
     for folder in _relatives(state_root, run.name, run.id):
         for file in folder.glob("*/recipe.json"):
-            earlier[folder.name] = _full(_read(file))
+            earlier[folder.name] = _full(json_object(file))
     for folder in _relatives(Path(layout.RUNS), run.name, run.id):
-        earlier[folder.name] = _full(_read(folder / "run.json").get("recipe", {}))
+        earlier[folder.name] = _full(json_object(folder / "run.json").get("recipe", {}))
     now = run.recipe.model_dump(mode="json")
     nearest = _nearest(now, earlier)
     if nearest is None:
@@ -196,7 +197,7 @@ def run_news(run: Run, state_root: Path) -> Iterator[str]:
 
 
 def _origin_news(start: Run | Checkpoint, state_root: Path) -> Iterator[str]:
-    from thaw.planning.plan import Run
+    from thaw.planning.artifacts import Run
 
     yield f"its start is {start.id}" + (", which" if isinstance(start, Run) else "")
     if isinstance(start, Run):
@@ -209,7 +210,7 @@ def decode_news(decode: Decode) -> Iterator[str]:
 
     name = HASH.sub("", decode.id)
     folders = _relatives(Path(layout.DECODES), name, decode.id)
-    earlier = {folder.name: _read(folder / "decode.json").get("decoder", {}) for folder in folders}
+    earlier = {folder.name: json_object(folder / "decode.json").get("decoder", {}) for folder in folders}
     nearest = _nearest(decode.spec.model_dump(mode="json"), earlier)
     if nearest:
         yield f"differs from {nearest[0]} in"
@@ -252,14 +253,6 @@ def _full(recipe: dict[str, Any]) -> dict[str, Any]:
         return RunRecipe.model_validate(recipe).model_dump(mode="json")
     except ValidationError:
         return {}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 # --- what Snakemake would do ------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What a config file may say. Everything is checked here, before anything runs.
 
-Defaults matter: a value equal to its default is dropped before a recipe is hashed (`thaw.planning.plan`), so a new
-option may be added without changing the identity of finished work, and a default must never change once released.
+Defaults matter: a value equal to its default is dropped before a recipe is hashed (`thaw.config.models.semantic`), so a
+new option may be added without changing the identity of finished work, and a default must never change once released.
 """
 
 from __future__ import annotations

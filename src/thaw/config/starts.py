@@ -9,7 +9,7 @@ from pydantic import Field
 
 SCRATCH = "scratch"
 SOURCE = "source"
-BEST = "best"
+FIRST, BEST, LAST = "first", "best", "last"  # snapshots; the others are epoch-N
 SNAPSHOT = r"(?:first|best|last|epoch-[1-9][0-9]{0,5})"
 
 Snapshot = Annotated[str, Field(pattern=f"^{SNAPSHOT}$")]

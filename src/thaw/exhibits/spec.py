@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from thaw.config.models import Strict
 from thaw.config.schema import ScoringSpec
+from thaw.config.starts import BEST
 from thaw.errors import UserError
 
 Scale = Literal["mini", "paper"]
@@ -53,7 +54,7 @@ class DecodeRow(Strict):
     label: str  # as tables print it
     kind: str = ""  # "greedy", "beam"
     split: str = "test"
-    snapshot: str = "best"
+    snapshot: str = BEST
     operation: str = ""  # what was done to the weights before, as tables print it; empty: nothing
     scores: str = ""  # scores.json of `thaw score`
     counts: str = ""  # counts.jsonl of `thaw score`
@@ -68,7 +69,7 @@ class DecodeRow(Strict):
     @property
     def way_label(self) -> str:
         """The same in words; what is usual is left out."""
-        more = (self.split if self.split != "test" else "", self.snapshot if self.snapshot != "best" else "")
+        more = (self.split if self.split != "test" else "", self.snapshot if self.snapshot != BEST else "")
         return ", ".join(filter(None, (self.label, *more)))
 
 

@@ -16,7 +16,8 @@ from thaw.config.models import ModelSpec, Strict
 from thaw.config.schema import BeamSpec
 from thaw.config.sources import Split, SyntheticSource
 from thaw.config.starts import BEST
-from thaw.planning.plan import Corpus, Decode, Manifest, Plan, Run
+from thaw.planning.artifacts import Corpus, Decode, Manifest, Run
+from thaw.planning.plan import Plan
 
 # --- rates ------------------------------------------------------------------------------------------------------------
 

@@ -21,8 +21,9 @@ from thaw.config.schema import RecipeSpec, SourceSpec, StudySpec, TreatmentSpec
 from thaw.config.sources import Name, Split
 from thaw.config.starts import BEST, SCRATCH, SOURCE, Origin, Snapshot, origin
 from thaw.planning import contents
+from thaw.planning.artifacts import Checkpoint, Corpus, Data, Manifest, Part, Probe, Run
 from thaw.planning.folds import folds_of, whole_name
-from thaw.planning.plan import Checkpoint, Corpus, Data, Manifest, Part, Probe, Run, Study, decodes, with_origins
+from thaw.planning.plan import Study, decodes, with_origins
 
 if TYPE_CHECKING:
     from thaw.config.config import Config

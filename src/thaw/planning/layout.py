@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from thaw.config import starts
-from thaw.planning.plan import Checkpoint, Corpus, Data, Decode, LanguageModel, Manifest, Part, Probe, Run
+from thaw.planning.artifacts import Checkpoint, Corpus, Data, Decode, LanguageModel, Manifest, Part, Probe, Run
 
 RESULTS = "results"
 CORPORA = f"{RESULTS}/corpora"

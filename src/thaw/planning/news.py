@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from thaw.corpora.clips import STAMPS, replaced
-from thaw.errors import UserError
-from thaw.files import read_json
+from thaw.files import json_object
 from thaw.planning import layout
+from thaw.planning.artifacts import Corpus
 from thaw.planning.contents import of_file
-from thaw.planning.plan import Corpus
 
 SHOWN = 6
 
@@ -40,7 +38,7 @@ def _table_news(corpus: Corpus, listing: Path) -> Iterator[str]:
     if not earlier:
         return
     latest = max(earlier, key=lambda path: (path.stat().st_mtime_ns, path))
-    tables = _read(latest).get("tables", {})
+    tables = json_object(latest).get("tables", {})
     changed = [path for path, held in tables.items() if of_file(path) != held] if isinstance(tables, dict) else []
     if changed:
         yield f"its corpus differs from {latest.parent.name} in the contents of"
@@ -51,11 +49,3 @@ def _is_other(path: Path, corpus: Corpus) -> bool:
     """Whether it is of the same name with another hash: `german-…`, not `german-swiss-…`."""
     folder = path.parent.name
     return folder != corpus.source_id and folder.rpartition("-")[0] == corpus.name
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path)
-    except (UserError, OSError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -6,14 +6,14 @@ its name ends in a hash, it holds the record that the verb which made it wrote, 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thaw.canonical import canonical_json, digest
+from thaw.files import json_object
 from thaw.planning import layout
 
 HASH = re.compile(r"[a-z0-9-]+-(?P<hash>[0-9a-f]{10})")
@@ -60,8 +60,8 @@ def foreign(root: str, folder: Path) -> str:
         return "its name does not end in a hash"
     if problem := _others(folder, lambda name: kind.files.fullmatch(name) is not None):
         return problem
-    record = _first(folder / kind.record)
-    if root == layout.CORPORA and not record and "kind" in _first(folder / "files" / "fetch.json"):
+    record = json_object(folder / kind.record)
+    if root == layout.CORPORA and not record and "kind" in json_object(folder / "files" / "fetch.json"):
         return ""  # only its downloads are left, which have a record of their own (thaw.corpora.ownership)
     if not all(key in record for key in kind.keys):
         return f"it has no {kind.record} that thaw wrote"
@@ -82,7 +82,7 @@ def foreign_state(folder: Path) -> str:
         return problem
     keys = [path for path in folder.iterdir() if KEY.fullmatch(path.name)]
     for key in keys:
-        recipe = _first(key / "recipe.json")
+        recipe = json_object(key / "recipe.json")
         if not recipe or digest(canonical_json(recipe)) != match["hash"]:
             return f"{key.name}/recipe.json is not the recipe of that run"
     return "" if keys else "it holds no training"
@@ -106,13 +106,3 @@ def _hash_of_full(recipe: Any) -> str:
         return digest(canonical_json(semantic(RunRecipe.model_validate(recipe))))
     except ValidationError:
         return ""
-
-
-def _first(path: Path) -> Mapping[str, Any]:
-    """The JSON object in a file, or in its first line; empty where there is none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        value = json.loads(text.partition("\n")[0] if path.suffix == ".jsonl" else text)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -25,8 +25,9 @@ from thaw.exhibits.spec import (
 from thaw.exhibits.together import exhibits as exhibits_of
 from thaw.exhibits.together import together
 from thaw.planning import layout
+from thaw.planning.artifacts import Decode, Manifest, Run
 from thaw.planning.folds import fold_of, whole_name
-from thaw.planning.plan import Decode, Manifest, Plan, Run, Study
+from thaw.planning.plan import Plan, Study
 from thaw.report.page import ReportExhibit, ReportSpec
 from thaw.studies import study_module
 

@@ -7,7 +7,7 @@ of the ratio is the bias-reduced linearisation (CR2) with its degrees of freedom
 
 With fewer than four speakers, or one who says most of the words, what other speakers would do cannot be told.
 Utterances are then the units: the interval is for other utterances of the same speakers, not for other speakers, and
-`Units.note` says why. A change of this rule raises `SCORE_VERSION` in thaw/planning/plan.py.
+`Units.note` says why. A change of this rule raises `SCORE_VERSION` in thaw/planning/artifacts.py.
 
 Shapes: U utterances, S speakers (or utterances, where they are the units).
 """

@@ -110,7 +110,7 @@ class Surgery:
     def check_end(self, without_gradient: Collection[str] = ()) -> dict[str, Any]:
         """After training: frozen layers are bit-identical to what they were, every trainable tensor moved.
 
-        `without_gradient` names parameters whose every gradient was exactly zero (`AdamTF.unmoved`): those may be
+        `without_gradient` names parameters whose every gradient was exactly zero (`Optimizer.unmoved`): those may be
         unchanged, and are reported. Where frozen norms kept their statistics, buffers count too. Gives a JSON-able
         record; SurgeryError names the tensors that are wrong.
         """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 
 from thaw.config.tasks import TaskSpec
-from thaw.tasks.count import Count
+from thaw.scoring.measures import AnyCounts
 from thaw.tasks.ctc import Ctc
 from thaw.units import ByLanguage, Units
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from thaw.corpora.manifest import Utterance
     from thaw.training.data import Batch
 
-__all__ = ["Count", "Ctc", "Task", "task_for", "tasks_for"]
+__all__ = ["Ctc", "Task", "task_for", "tasks_for"]
 
 
 class Task(Protocol):
@@ -45,7 +45,7 @@ class Task(Protocol):
         One that is not finite leaves its utterance out.
         """
 
-    def counts(self, logits: Tensor, frames: Tensor, batch: Batch) -> dict[str, list[Count]]:
+    def counts(self, logits: Tensor, frames: Tensor, batch: Batch) -> Mapping[str, Sequence[AnyCounts]]:
         """For each measure, the counts of every utterance of the batch."""
 
     def select(self, dev: Mapping[str, float | None]) -> float:

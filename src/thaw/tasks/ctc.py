@@ -1,4 +1,4 @@
-"""Connectionist temporal classification (Graves et al. 2006): the task, its loss, and the frames a transcript needs.
+"""Connectionist temporal classification (Graves et al. 2006): the task, its loss, and what is counted.
 
 Shapes: B batch, T frames, V classes (blank is the last), N labels of all utterances one after the other.
 """
@@ -6,7 +6,6 @@ Shapes: B batch, T frames, V classes (blank is the last), N labels of all uttera
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thaw.decoding.greedy import greedy
-from thaw.scoring.edits import count_characters, count_words
-from thaw.tasks.count import Count
-from thaw.units import Units
+from thaw.scoring.edits import Edits, count_characters, count_words
+from thaw.units import Units, ctc_frames
 
 if TYPE_CHECKING:
     from thaw.corpora.manifest import Utterance
@@ -44,24 +42,21 @@ class Ctc:
         return self.units.encode(utterance.text)
 
     def least_frames(self, labels: Sequence[int]) -> int:
-        """See `required_frames`."""
-        return required_frames(labels)
+        """See `ctc_frames`."""
+        return ctc_frames(labels)
 
     def losses(self, logits: Tensor, frames: Tensor, batch: Batch) -> Tensor:
         """Losses (B,) by `ctc_loss`."""
         return ctc_loss(logits, frames, batch.targets, batch.target_lengths)
 
-    def counts(self, logits: Tensor, frames: Tensor, batch: Batch) -> dict[str, list[Count]]:
+    def counts(self, logits: Tensor, frames: Tensor, batch: Batch) -> dict[str, list[Edits]]:
         """Edits of the best path's characters and words, over those of the reference."""
         rows = logits.float().cpu().numpy()
-        counts: dict[str, list[Count]] = {"cer": [], "wer": []}
+        counts: dict[str, list[Edits]] = {"cer": [], "wer": []}
         for row, length, reference in zip(rows, frames.tolist(), batch.texts, strict=True):
             hypothesis = greedy(row[:length], self.units)
-            for name, edits in (
-                ("cer", count_characters(reference, hypothesis)),
-                ("wer", count_words(reference, hypothesis)),
-            ):
-                counts[name].append(Count(edits.errors, edits.ref))
+            counts["cer"].append(count_characters(reference, hypothesis))
+            counts["wer"].append(count_words(reference, hypothesis))
         return counts
 
     def select(self, dev: Mapping[str, float | None]) -> float:
@@ -71,17 +66,12 @@ class Ctc:
         return loss
 
 
-def required_frames(targets: Sequence[int]) -> int:
-    """The fewest frames that can spell `targets`: one a label, and one for the blank between two equal labels."""
-    return len(targets) + sum(a == b for a, b in pairwise(targets))
-
-
 def ctc_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
     """Negative log likelihoods (B,), in nats, of `targets` given `logits` (B, T, V); fp32 whatever the input.
 
     `frame_lengths` (B,) are valid frames, `targets` (N,) int32 all labels in a row, `target_lengths` (B,) labels per
     utterance; these three stay on the CPU. Not divided by length, as in mozilla/DeepSpeech v0.7.4 train.py. An
-    utterance with fewer frames than `required_frames` has a loss of inf and a gradient that means nothing.
+    utterance with fewer frames than `ctc_frames` has a loss of inf and a gradient that means nothing.
 
     On a GPU this takes the one CUDA path that gives the same bits every time: cuDNN's, whose deterministic algorithm
     PyTorch always asks for (its own CUDA kernel adds up gradients in any order). The conditions for it come from
@@ -101,7 +91,7 @@ def ctc_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_leng
 def _cudnn_can(frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> bool:
     """Whether every utterance is short enough for cuDNN, has labels, and has the frames to spell them."""
     for labels, frames in zip(torch.split(targets, target_lengths.tolist()), frame_lengths.tolist(), strict=True):
-        if not 1 <= len(labels) <= CUDNN_LONGEST_TARGET or required_frames(labels.tolist()) > frames:
+        if not 1 <= len(labels) <= CUDNN_LONGEST_TARGET or ctc_frames(labels.tolist()) > frames:
             return False
     return torch.backends.cudnn.enabled
 

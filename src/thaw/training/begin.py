@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.config.run import RunRecipe
+from thaw.config.starts import BEST
 from thaw.errors import UserError
 from thaw.models import build, load_tensors
 from thaw.models.layered import LayeredModel
@@ -60,7 +61,7 @@ def check_start(job: Job) -> None:
             f"the recipe transfers the optimizer state, but {job.start_optimizer or '--start-optimizer'} is missing; "
             "give the optimizer.safetensors of the run it starts from, or set optimizer_state: fresh"
         )
-    if "snapshots.safetensors" in job.outputs and set(recipe.recipe.snapshots) <= {"best"}:
+    if "snapshots.safetensors" in job.outputs and set(recipe.recipe.snapshots) <= {BEST}:
         raise UserError("--snapshots: the recipe keeps none beside its best epoch")
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from thaw.config.run import RunRecipe
+from thaw.config.starts import BEST
 from thaw.models.layered import LayeredModel, Noise, layer_of
 from thaw.surgery.surgery import Surgery, parameter_counts
 from thaw.training.augment import Augment
@@ -263,7 +264,7 @@ class Central:
         progress.stale = 0 if value < best - self.recipe.early_stop_delta else progress.stale + 1
         if value < best:
             progress.best = {"epoch": progress.epoch, key: value}
-            self.keep("best")
+            self.keep(BEST)
         if f"epoch-{progress.epoch}" in self.recipe.snapshots:
             self.keep(f"epoch-{progress.epoch}")
         progress.epoch += 1

@@ -65,7 +65,8 @@ class Judged:
             by_measure = self.tasks[answer.head].counts(answer.logits, answer.frames, answer.batch)
             for place, row in enumerate(answer.rows):
                 langs[row] = answer.batch.langs[place]
-                counts[row] = [number for measure in self.measures for number in by_measure[measure][place]]
+                found = [by_measure[measure][place] for measure in self.measures]
+                counts[row] = [number for each in found for number in (each.errors, each.total)]
         sums: list[float] = []
         for group in self.groups:
             rows = [row for row, lang in enumerate(langs) if group is None or lang == group]

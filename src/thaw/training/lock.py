@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import socket
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from thaw.errors import UserError
-from thaw.files import remove, write_json
+from thaw.files import json_object, remove, write_json
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 45.0  # a heartbeat of another machine that stands still for so long is a dead trainer's
@@ -68,9 +67,9 @@ def _take(lock: IO[str], folder: Path, holder: Path, wait: float) -> None:
             return
         except OSError as error:
             if time.monotonic() >= deadline:
-                raise UserError(_taken(folder, _read(holder))) from error
+                raise UserError(_taken(folder, json_object(holder))) from error
         if not said:
-            print(f"waiting: {_taken(folder, _read(holder))}", file=sys.stderr, flush=True)
+            print(f"waiting: {_taken(folder, json_object(holder))}", file=sys.stderr, flush=True)
             said = True
         time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
 
@@ -87,13 +86,13 @@ def _beat(holder: Path, identity: dict[str, Any], stop: threading.Event) -> None
 
 def _wait_for_silence(folder: Path, holder: Path) -> None:
     """Return at once unless a trainer on another machine may be alive; then watch its heartbeat, not its clock."""
-    first = _read(holder)
-    if not first or first.get("host") == _host():
+    first = json_object(holder)
+    if not first or first.get("host") == this_host():
         return  # the kernel lock is ours, so whoever wrote this on this machine is gone
     deadline = time.monotonic() + STALE_SECONDS
     while time.monotonic() < deadline:
         time.sleep(min(1.0, STALE_SECONDS / 10))
-        now = _read(holder)
+        now = json_object(holder)
         if not now:
             return  # it left in order just now
         if now != first:
@@ -103,24 +102,16 @@ def _wait_for_silence(folder: Path, holder: Path) -> None:
 def _identity() -> dict[str, Any]:
     job = os.environ.get("SLURM_JOB_ID", "")
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    return {"job": job, "pid": os.getpid(), "host": _host(), "since": since}
+    return {"job": job, "pid": os.getpid(), "host": this_host(), "since": since}
 
 
-def _host() -> str:
+def this_host() -> str:
     """Tells machines apart without naming them."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]
 
 
-def _read(holder: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(holder.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _taken(folder: Path, who: dict[str, Any]) -> str:
     job = f"job {who['job']}, " if who.get("job") else ""
-    place = "this machine" if who.get("host") == _host() else "another machine"
+    place = "this machine" if who.get("host") == this_host() else "another machine"
     name = f"{job}process {who.get('pid', '?')} on {place}, since {who.get('since', '?')}"
     return f"{folder}: another trainer is at work here ({name}); wait for it, or end it first"

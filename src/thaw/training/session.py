@@ -16,6 +16,7 @@ from torch import Tensor
 
 from thaw.config.models import semantic
 from thaw.config.run import RunRecipe
+from thaw.config.starts import BEST, FIRST, LAST
 from thaw.errors import Unfinished, UserError
 from thaw.files import write_json, write_jsonl
 from thaw.models import save_tensors
@@ -29,7 +30,6 @@ from thaw.training.state import Checkpoint, StateFolder, state_key
 from thaw.training.stopping import Stop
 from thaw.units import metadata_of, units_of
 
-FIRST, BEST, LAST = "first", "best", "last"  # snapshots; the others are epoch-N
 SAVE_SHARE = 0.05  # of the time that the checkpoints at the ends of epochs may cost
 
 

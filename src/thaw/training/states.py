@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from thaw.files import json_object
+from thaw.training.lock import this_host
 
 Name = Literal["begun", "running", "stopped", "failed", "done"]
 
@@ -42,7 +42,7 @@ def states(root: Path, run_id: str) -> list[State]:
 
 def read(folder: Path) -> State:
     """What one state folder says."""
-    progress = _json(folder / "progress.json")
+    progress = json_object(folder / "progress.json")
     marker = folder / "FAILED_PERMANENT"
     name: Name = "begun"
     note = ""
@@ -54,8 +54,8 @@ def read(folder: Path) -> State:
         name, note = "failed", _text(marker)
     elif progress:
         name, note = _ended(str(progress.get("state")))
-    finished = _json(folder / "result" / "run.json").get("cost")
-    attempts = _number(_json(folder / "attempts.json"), "total")
+    finished = json_object(folder / "result" / "run.json").get("cost")
+    attempts = _number(json_object(folder / "attempts.json"), "total")
     if attempts is None and isinstance(finished, dict):
         attempts = _number(finished, "attempts")
     return State(
@@ -74,10 +74,10 @@ def read(folder: Path) -> State:
 
 def held(folder: Path) -> bool:
     """Whether a living trainer works on this state, on this machine or another one."""
-    holder = _json(folder / "holder.json")
+    holder = json_object(folder / "holder.json")
     if not holder:
         return False  # a trainer writes it before anything else, and removes it when it leaves in order
-    if holder.get("host") == hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]:
+    if holder.get("host") == this_host():
         return _locked(folder / "lock")
     return time.time() - _changed(folder / "holder.json") < SILENT_SECONDS
 
@@ -120,12 +120,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError as error:
         return f"{path.name} cannot be read: {error.strerror}"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none, or the file vanishes under us."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

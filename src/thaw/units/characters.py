@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -71,10 +71,10 @@ class Alphabet:
         return "".join(self.characters[number] for number in numbers)
 
 
-def ctc_frames(text: str) -> int:
-    """Fewest frames CTC needs for `text`: one per character, and a blank between two equal neighbours.
+def ctc_frames(labels: Sequence[object]) -> int:
+    """Fewest frames CTC needs for labels, or the characters of a text: one each, and a blank between two equal ones.
 
     Source: Graves et al. (2006), "Connectionist temporal classification", section 3.1: equal labels in a row stay
     apart only through a blank.
     """
-    return len(text) + sum(left == right for left, right in pairwise(text))
+    return len(labels) + sum(left == right for left, right in pairwise(labels))
