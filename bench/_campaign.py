@@ -42,7 +42,10 @@ RESULTS = (
     "rows.jsonl", "counts.jsonl", "train.jsonl", "dev.jsonl", "test.jsonl", "lexicon.txt", "lm.binary",
 )  # fmt: skip
 SHOWN = (".csv", ".md", ".tex", ".png", ".pdf")
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
+SIGNALS = (
+    *(signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    *(signal.SIGPIPE, signal.SIGQUIT, signal.SIGUSR1, signal.SIGXCPU),  # a reader that went, Ctrl-\, batch systems
+)
 
 
 @dataclass
