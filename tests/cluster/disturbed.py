@@ -163,7 +163,9 @@ class Study:
         def mine(folder: Path) -> bool:
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
             here = (folder / "cwd").resolve() == self.root.resolve()
-            return here and "python" in words[0] and any(word.removeprefix("--state=").startswith(state) for word in words)
+            return (
+                here and "python" in words[0] and any(word.removeprefix("--state=").startswith(state) for word in words)
+            )
 
         return processes(mine)
 
