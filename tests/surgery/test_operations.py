@@ -49,11 +49,21 @@ def meta(run: RunRecipe) -> dict[str, Any]:
 def test_a_layer_reset_with_the_donors_seed_does_not_get_the_donors_first_weights_unnoticed():
     donor, run = recipe(), recipe(start="d", reset=["block_2"])
     new = model()
-    with pytest.raises(UserError, match="layer block_2 is drawn from seed 1, draw 0, which its own run began"):
+    with pytest.raises(UserError, match="layer block_2 is drawn from seed 1, draw 0, as it was in the run that it comes from"):
         prepare(new, operations_of(run, new), {START: trained()}, meta(donor)).check_start()
     for mended in (run.model_copy(update={"draw": 1}), run.model_copy(update={"seed": 2})):
         new = model()
         prepare(new, operations_of(mended, new), {START: trained()}, meta(donor)).check_start()
+
+
+def test_a_head_of_another_size_is_not_drawn_from_the_donors_numbers_either():
+    """Its rows would be the donor's own first ones, times a constant: the donor's other layers learnt beside them."""
+    wide = build(QuartzNetSpec.model_validate(MODEL), len(LETTERS) + 3)
+    run = recipe(start="d", reset=["decoder"], alphabet=LETTERS + "xy")
+    with pytest.raises(UserError, match="layer decoder is drawn from seed 1, draw 0"):
+        prepare(wide, operations_of(run, wide), {START: trained()}, meta(recipe())).check_start()
+    other = run.model_copy(update={"draw": 1})
+    prepare(wide, operations_of(other, wide), {START: trained()}, meta(recipe())).check_start()
 
 
 def test_the_donors_own_reset_counts_as_its_draw_and_what_it_took_over_does_not():

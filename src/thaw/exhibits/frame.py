@@ -11,6 +11,7 @@ import csv
 import io
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,6 +90,11 @@ class Cell:
     noise: SeedNoise  # pooled over the treatments of its column
     unfinished: frozenset[str]  # runs whose best epoch is their last: they were stopped, not finished
     tests: Mapping[str, Tested] = field(default_factory=dict)  # by the treatment that this one is compared to
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """As statistics take them; kept, since each keeps the arrays that it is compared by."""
+        return samples(self.judged)
 
     @property
     def run(self) -> RunRow:
@@ -208,7 +214,7 @@ def _tested(spec: ExhibitSpec, column: list[Cell], base: str) -> list[Cell]:
 
 def _compared(first: Cell, second: Cell, spec: ExhibitSpec) -> Comparison:
     try:
-        return difference(samples(first.judged), samples(second.judged), first.measure.key, spec.scoring, first.noise)
+        return difference(first.samples, second.samples, first.measure.key, spec.scoring, first.noise)
     except UserError as error:
         files = f"{first.decode.counts} and {second.decode.counts}"
         raise UserError(f"{files}: {error}; score both runs again") from error

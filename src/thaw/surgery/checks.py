@@ -36,8 +36,8 @@ def check_layers(
 ) -> None:
     """Right after `apply`: loaded layers equal their source bit for bit, reset ones are what they were reset to.
 
-    `donor` is the metadata of the start's file: with it, a reset that draws once more what the start's own run had
-    drawn for the layer is a UserError. SurgeryError names the tensors that are wrong.
+    `donor` is the metadata of the start's file: with it, a reset that draws from the same numbers as the start's own run
+    did for the layer is a UserError. SurgeryError names the tensors that are wrong.
     """
     rows = {operation.layer: operation for operation in operations if isinstance(operation, KeepRows)}
     for layer, act in last_acts(operations).items():
@@ -48,7 +48,7 @@ def check_layers(
             require(same_bits(state, sources[act.origin]), f"layer {layer} differs from {where}")
         elif act.to == "draw":
             check_drawn(state if act.buffers else weights, sources.get(START, {}), rows.get(layer), sources)
-            check_draw(model, layer, rows.get(layer), sources.get(START, {}), donor or {})
+            check_draw(layer, act, donor or {})
         else:
             if act.to == "first":
                 first = {name: sources[FIRST][name] for name in (state if act.buffers else weights)}
@@ -98,27 +98,16 @@ def drawn_state(model: LayeredModel, layer: str, seed: int, draw: int) -> dict[s
     return fresh.layer_state(layer)
 
 
-def check_draw(model: LayeredModel, layer: str, keep: KeepRows | None, start: State, meta: Mapping[str, Any]) -> None:
-    """A layer that was drawn anew does not hold the draw that the donor's own run began from.
+def check_draw(layer: str, act: Reset, meta: Mapping[str, Any]) -> None:
+    """UserError where a layer is drawn from the numbers that the donor's own run drew it from, in whatever size.
 
     It would not be fresh: the donor's other layers have learnt beside these very weights.
     """
-    place = draw_of(meta, layer)
-    if place is None:
-        return
-    state, kept = model.layer_state(layer), {row for row, _ in keep.rows} if keep else set()
-    for key, theirs in drawn_state(model, layer, *place).items():
-        ours = state[key]
-        if key not in start or start[key].shape != ours.shape:
-            continue  # the donor drew this layer in another size
-        if kept:
-            new = [row for row in range(len(ours)) if row not in kept]
-            ours, theirs = ours[new], theirs[new]
-        if is_copy(ours, theirs):
-            raise UserError(
-                f"reset: layer {layer} is drawn from seed {place[0]}, draw {place[1]}, which its own run began from "
-                "once; that is not fresh: take another draw or another seed"
-            )
+    if draw_of(meta, layer) == (act.seed, act.draw):
+        raise UserError(
+            f"reset: layer {layer} is drawn from seed {act.seed}, draw {act.draw}, as it was in the run that it comes "
+            "from; that is not fresh: take another draw or another seed"
+        )
 
 
 # --- comparing tensors ----------------------------------------------------------------------------
