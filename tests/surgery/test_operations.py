@@ -49,7 +49,7 @@ def meta(run: RunRecipe) -> dict[str, Any]:
 def test_a_layer_reset_with_the_donors_seed_does_not_get_the_donors_first_weights_unnoticed():
     donor, run = recipe(), recipe(start="d", reset=["block_2"])
     new = model()
-    with pytest.raises(UserError, match="layer block_2 is drawn from seed 1, draw 0, as it was in the run that it comes from"):
+    with pytest.raises(UserError, match="layer block_2 is drawn from seed 1, draw 0, as it was in the run"):
         prepare(new, operations_of(run, new), {START: trained()}, meta(donor)).check_start()
     for mended in (run.model_copy(update={"draw": 1}), run.model_copy(update={"seed": 2})):
         new = model()

@@ -36,8 +36,8 @@ def check_layers(
 ) -> None:
     """Right after `apply`: loaded layers equal their source bit for bit, reset ones are what they were reset to.
 
-    `donor` is the metadata of the start's file: with it, a reset that draws from the same numbers as the start's own run
-    did for the layer is a UserError. SurgeryError names the tensors that are wrong.
+    `donor` is the metadata of the start's file: with it, a reset that draws from the same numbers as the start's own
+    run did for the layer is a UserError. SurgeryError names the tensors that are wrong.
     """
     rows = {operation.layer: operation for operation in operations if isinstance(operation, KeepRows)}
     for layer, act in last_acts(operations).items():
