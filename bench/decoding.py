@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw.config.schema import BeamSpec, LanguageModelSpec, TextSpec
+from thaw.config.decoders import BeamSpec, LanguageModelSpec
+from thaw.config.schema import TextSpec
 from thaw.decoding.beam import BeamDecoder, Search
 from thaw.decoding.greedy import greedy
 from thaw.files import write_jsonl

@@ -22,9 +22,9 @@ import soundfile
 import torch
 
 from thaw.audio.wav import clip_digest
+from thaw.config.decoders import GreedySpec
 from thaw.config.models import QuartzNetSpec
 from thaw.config.probes import ProbeSpec, each_layer
-from thaw.config.schema import GreedySpec
 from thaw.decoding.decode import decode, read_utterances
 from thaw.decoding.emissions import load_recogniser, read_features
 from thaw.files import write_jsonl

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from thaw.config.load import load, merged, read_yaml, validate
+from thaw.config.load import load, merged, read_yaml, validate, with_includes
 from thaw.errors import UserError
 
 DEFAULT = Path("config/config.yaml")
@@ -15,7 +15,7 @@ SAME = {name: {"alphabet": " abc"} for name in ("en", "de", "es")}
 
 
 def changed(**over: Any) -> dict[str, Any]:
-    return merged(read_yaml(DEFAULT), over)
+    return merged(with_includes(read_yaml(DEFAULT)), over)
 
 
 def test_the_default_config_is_valid() -> None:

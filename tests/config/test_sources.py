@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from thaw.config.load import load, merged, read_yaml, validate
+from thaw.config.load import load, merged, read_yaml, validate, with_includes
 from thaw.errors import UserError
 from thaw.planning.artifacts import Corpus
 from thaw.planning.plan import resolve
@@ -18,7 +18,7 @@ PROMPTS = Path("config/prompts.yaml")
 
 def german(source: dict[str, Any], **over: Any) -> Corpus:
     """The default config's German corpus with another source."""
-    raw = read_yaml(Path("config/config.yaml"))
+    raw = with_includes(read_yaml(Path("config/config.yaml")))
     raw["corpora"]["german"]["source"] = source
     plan = resolve(validate(merged(raw, over)))
     return next(corpus for corpus in plan.sources.values() if corpus.name == "german")
@@ -56,7 +56,7 @@ def test_identities() -> None:
 
 
 def test_jobs_of_a_union_are_those_of_its_parts() -> None:
-    synthetic = read_yaml(Path("config/config.yaml"))["corpora"]["german"]["source"]  # 340 clips
+    synthetic = with_includes(read_yaml(Path("config/config.yaml")))["corpora"]["german"]["source"]  # 340 clips
     union = {"kind": "union", "parts": {"a": {"kind": "prompts", "voice": "es", "shards": 2}, "b": synthetic}}
     assert german(union).shards == 3
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.decoding import toy
-from thaw.config.schema import BeamSpec
+from thaw.config.decoders import BeamSpec
 from thaw.decoding.beam import BeamDecoder
 from thaw.errors import UserError
 from thaw.units import Alphabet

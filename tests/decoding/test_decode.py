@@ -15,8 +15,8 @@ from tests.decoding import toy
 from thaw.audio.wav import clip_digest
 from thaw.commands import decode as decode_verb
 from thaw.commands import transcribe as transcribe_verb
+from thaw.config.decoders import BeamSpec, GreedySpec, TuningSpec
 from thaw.config.models import DeepSpeechSpec
-from thaw.config.schema import BeamSpec, GreedySpec, TuningSpec
 from thaw.corpora.manifest import read_manifest
 from thaw.decoding import emissions as emissions_module
 from thaw.decoding.decode import check_references, decode

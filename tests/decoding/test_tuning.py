@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thaw.config.schema import TuningSpec
+from thaw.config.decoders import TuningSpec
 from thaw.decoding.beam import Hypothesis
 from thaw.decoding.tuning import best_point, grid, tabulate, tune
 

@@ -12,7 +12,8 @@ import pytest
 import thaw.lm.build
 from thaw.canonical import file_sha256
 from thaw.commands import lm as verb
-from thaw.config.schema import LanguageModelSpec, TextSpec
+from thaw.config.decoders import LanguageModelSpec
+from thaw.config.schema import TextSpec
 from thaw.errors import UserError
 from thaw.files import read_json, write_jsonl
 from thaw.lm.build import gather, lexicon_line, make, measure, read_lexicon, tool

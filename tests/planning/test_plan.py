@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from thaw.config.load import merged, read_yaml, validate
+from thaw.config.load import merged, read_yaml, validate, with_includes
 from thaw.planning.artifacts import Run
 from thaw.planning.plan import Plan, resolve
 
@@ -214,7 +214,7 @@ def test_as_logged_and_as_described_are_two_freeze_lists() -> None:
 
 def test_a_target_changes_its_recipe_before_a_treatment_does() -> None:
     raw = merged(
-        read_yaml(Path("config/config.yaml")),
+        with_includes(read_yaml(Path("config/config.yaml"))),
         {
             "treatments": {"frozen-1": {"recipe": {"learning_rate": 0.5}}},
             "studies": {

@@ -15,9 +15,9 @@ from tests.decoding.test_decode import call, write_shard
 from thaw.commands import decode as decode_verb
 from thaw.commands import probe as probe_verb
 from thaw.commands import score as score_verb
+from thaw.config.decoders import GreedySpec
 from thaw.config.models import QuartzNetSpec
 from thaw.config.probes import ProbeSpec, each_layer
-from thaw.config.schema import GreedySpec
 from thaw.corpora.manifest import read_manifest
 from thaw.decoding.decode import decode
 from thaw.decoding.emissions import LogProbs, emissions, load_recogniser, read_features

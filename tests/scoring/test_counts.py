@@ -31,6 +31,20 @@ ROWS = [
 ]
 
 
+def test_rows_may_bring_counts_of_what_is_no_text() -> None:
+    rows = [
+        {"id": "b", "speaker": "1", "counts": {"token": {"errors": 9.5, "total": 4}}},
+        {"id": "a", "speaker": "1", "counts": {"token": {"errors": 0.5, "total": 1}}},
+    ]
+    found = score(count_rows(rows), SPEC)
+    assert found["token"]["rate"] == 2.0
+    assert "word" not in found
+    with pytest.raises(UserError, match="row 2 of the hypotheses counts other things"):
+        count_rows([rows[0], ROWS[0]])
+    with pytest.raises(UserError, match="row 1 of the hypotheses lacks"):
+        count_rows([{"id": "b", "speaker": "1", "counts": {"tokn": {"errors": 9.5, "total": 4}}}])
+
+
 def test_totals_are_micro_averages() -> None:
     scores = score(count_rows(ROWS), SPEC)
     word = scores["word"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from thaw.config.tasks import CtcSpec
+from thaw.config.tasks import CTC
 from thaw.tasks import Ctc, task_for, tasks_for
 from thaw.tasks.ctc import ctc_loss
 from thaw.training.data import Batch
@@ -53,11 +53,11 @@ def test_losses_are_those_of_the_function() -> None:
 
 
 def test_what_a_head_of_the_task_has() -> None:
-    task = task_for(CtcSpec(), UNITS)
+    task = task_for(CTC, UNITS)
     assert (task.classes, task.measures, task.selects) == (4, ("cer", "wer"), "loss")
     assert task.least_frames([1, 1, 2]) == ctc_frames([1, 1, 2]) == 4
     assert task.select({"loss": 2.5, "cer": None, "wer": None}) == 2.5
-    assert list(tasks_for(CtcSpec(), {"aa": UNITS, "bb": UNITS})) == ["aa", "bb"]
+    assert list(tasks_for(CTC, {"aa": UNITS, "bb": UNITS})) == ["aa", "bb"]
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2], [2, 0], [1]])
@@ -69,4 +69,4 @@ def test_part_of_a_batch(rows: list[int]) -> None:
     lengths = part.target_lengths.tolist()
     assert [UNITS.decode(labels.tolist()) for labels in torch.split(part.targets, lengths)] == list(part.texts)
     assert part.x.shape == (len(rows), 8, 1)
-    assert tasks_for(CtcSpec(), {EVERY: UNITS})[EVERY].classes == 4
+    assert tasks_for(CTC, {EVERY: UNITS})[EVERY].classes == 4

@@ -45,7 +45,7 @@ def make_learner(folder: Path, langs: list[str], heads: dict[str, str], **change
     freeze = changes.pop("freeze", [])
     plain = make_recipe(**{"epochs": 2, "dropout": 0.2, **changes})
     run = RunRecipe.model_validate({**plain, "model": model, "heads": heads, "freeze": freeze})
-    tasks = tasks_for(run.task, units_of(run))
+    tasks = tasks_for(run.recipe.task, units_of(run))
     splits = {name: spoken_in(write_split(folder, name, sentences(name, n)), langs) for name, n in COUNTS.items()}
     examples, dev = (read_examples([path], tasks, run.model.frontend) for path in splits.values())
     network = build(run.model, {lang: task.classes for lang, task in tasks.items()})

@@ -12,7 +12,7 @@ from thaw.planning import showing
 from thaw.planning import taken
 from thaw.canonical import canonical_json
 from thaw.config.load import load
-from thaw.config.models import semantic
+from thaw.config.strict import semantic
 from thaw.errors import UserError
 from thaw.files import verify
 from thaw.planning.artifacts import SCORE_VERSION

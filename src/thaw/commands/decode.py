@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
 
     from pydantic import TypeAdapter
 
-    from thaw.config.schema import DecoderSpec
+    from thaw.config.decoders import DecoderSpec
     from thaw.decoding.decode import decode
     from thaw.files import write_json, write_jsonl
 

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Make the language model. Raises UserError where the extra text is not what --content is of."""
-    from thaw.config.schema import LanguageModelSpec, TextSpec
+    from thaw.config.decoders import LanguageModelSpec
+    from thaw.config.schema import TextSpec
     from thaw.errors import UserError
     from thaw.files import write_json
     from thaw.lm.build import make

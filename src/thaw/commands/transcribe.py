@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from thaw.config.schema import BeamSpec, GreedySpec
+    from thaw.config.decoders import BeamSpec, GreedySpec
 
 HELP = "transcribe audio files with a trained run: one line of file, tab, text for each"
 EXAMPLE = "thaw transcribe german-frozen-2 hello.mp3 interview.flac"
@@ -91,7 +91,7 @@ def _decoder_spec(given: str | None, lm: Path | None) -> GreedySpec | BeamSpec:
     """The decoder asked for, without tuning, since there is no dev set here."""
     from pydantic import TypeAdapter
 
-    from thaw.config.schema import BeamSpec, DecoderSpec, GreedySpec
+    from thaw.config.decoders import BeamSpec, DecoderSpec, GreedySpec
 
     if given is None:
         return GreedySpec(kind="greedy") if lm is None else BeamSpec(kind="beam")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 from pydantic import Field, model_validator
 
-from thaw.config.models import ModelSpec, Strict
+from thaw.config.decoders import DecoderSpec
+from thaw.config.models import ModelSpec
 from thaw.config.schema import (
     CheckpointSpec,
     CorpusSpec,
-    DecoderSpec,
     ExecutionSpec,
     PartSpec,
     RecipeSpec,
@@ -21,6 +21,7 @@ from thaw.config.schema import (
 )
 from thaw.config.sources import Name
 from thaw.config.starts import SOURCE
+from thaw.config.strict import Strict
 from thaw.studies import specs
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from thaw.config.config import Config
+from thaw.config.decoders import BeamSpec
 from thaw.config.reading import merged as merged  # these names are for others too
 from thaw.config.reading import read_yaml as read_yaml
 from thaw.config.reading import unsound
 from thaw.config.reading import with_includes as with_includes
-from thaw.config.schema import BeamSpec, CheckpointSpec, CorpusSpec
+from thaw.config.schema import CheckpointSpec, CorpusSpec
 from thaw.config.sources import OwnSource, Source, UnionSource
 from thaw.errors import UserError, on_one_line, suggestion
 from thaw.studies import study_module

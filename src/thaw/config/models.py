@@ -7,22 +7,12 @@ Sizes are counts; a *frame* is one output step of the model, the unit CTC aligns
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from thaw.config.numbers import Count, Size, Some
-
-
-class Strict(BaseModel):
-    """Base of everything a config file can say: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def semantic(spec: BaseModel, *leave_out: str) -> dict[str, Any]:
-    """A spec as plain JSON types with defaults (and `leave_out`) dropped: what goes into a hash."""
-    return spec.model_dump(mode="json", exclude_defaults=True, exclude=set(leave_out))
+from thaw.config.strict import Strict
 
 
 class DeepSpeechSpec(Strict):

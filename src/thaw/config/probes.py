@@ -18,10 +18,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from thaw.config.models import Strict
 from thaw.config.numbers import Count, Int
 from thaw.config.schema import Split
 from thaw.config.starts import BEST, Snapshot
+from thaw.config.strict import Strict
 
 Layers = Annotated[tuple[str, ...], Field(min_length=1)]
 Goal = Literal["draw", "first", "zero"]

@@ -7,11 +7,11 @@ from itertools import takewhile
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from thaw.config.models import ModelSpec, QuartzNetSpec, Strict
+from thaw.config.models import ModelSpec, QuartzNetSpec
 from thaw.config.numbers import Count, Int
 from thaw.config.schema import AugmentationSpec, FrozenSpec, RecipeSpec
 from thaw.config.starts import BEST
-from thaw.config.tasks import CtcSpec, TaskSpec
+from thaw.config.strict import Strict
 
 TRAIN_VERSION = 2  # raise it when the meaning of training changes: every run then gets a new identity
 PADDED_VERSION = 3  # of the runs whose numbers changed alone, see `train_version`
@@ -73,7 +73,6 @@ class RunRecipe(Strict):
     output_rows: str = "fresh"
     letters: dict[str, str] = {}
     heads: dict[str, str] = {}  # language -> alphabet, where several are learnt, each with an output layer of its own
-    task: TaskSpec = CtcSpec()
 
     @field_validator("frozen")
     @classmethod

@@ -1,6 +1,6 @@
 """What a config file may say. Everything is checked here, before anything runs.
 
-Defaults matter: a value equal to its default is dropped before a recipe is hashed (`thaw.config.models.semantic`), so a
+Defaults matter: a value equal to its default is dropped before a recipe is hashed (`thaw.config.strict.semantic`), so a
 new option may be added without changing the identity of finished work, and a default must never change once released.
 """
 
@@ -12,13 +12,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from thaw.config.colours import Colour
-from thaw.config.models import Strict
-from thaw.config.numbers import Amount, Count, Float, Int, Size, Some, Weight, Weights
+from thaw.config.learners import CENTRAL, LearnerSpec
+from thaw.config.numbers import Amount, Count, Float, Int, Size, Some
 from thaw.config.sources import SPLITS as SPLITS  # these names are for others too
 from thaw.config.sources import Fraction, Name, Positive, Source
 from thaw.config.sources import Split as Split
 from thaw.config.sources import SyntheticSource as SyntheticSource
 from thaw.config.starts import BEST, SCRATCH, SOURCE, Snapshot, Start, epoch_of
+from thaw.config.strict import Strict
+from thaw.config.tasks import CTC, TaskSpec
 
 # --- corpora --------------------------------------------------------------------------------------
 
@@ -120,6 +122,8 @@ class RecipeSpec(Strict):
     """How a model is trained. Times are in epochs, learning rates per step."""
 
     epochs: Annotated[Positive, Field(le=1_000_000)]
+    task: TaskSpec = CTC  # what is learnt
+    learner: LearnerSpec = CENTRAL  # who takes the steps
     batch_size: Size = 24  # utterances, over all GPUs
     learning_rate: Some = 5e-4
     optimizer: Optimizer = "adam-tf"  # Adam as TensorFlow has it (epsilon outside the correction)
@@ -217,49 +221,7 @@ class TreatmentSpec(Strict):
         return self
 
 
-# --- decoding and scoring -------------------------------------------------------------------------
-
-
-class LanguageModelSpec(Strict):
-    """A KenLM n-gram model of the training text (dev and test sentences excluded)."""
-
-    order: Annotated[Int, Field(ge=2, le=6)] = 3  # KenLM packs no unigram model
-    prune: Annotated[tuple[Count, ...], Field(max_length=6)] = ()
-    extra_text: str = ""  # a file of more sentences, one a line
-    discount_fallback: bool = True  # tiny corpora need it
-
-
-class TuningSpec(Strict):
-    """The grid of language model weights that is searched on dev, by rescoring n-best lists."""
-
-    alpha: Weights = (0.0, 3.0)
-    beta: Weights = (-1.0, 3.0)
-    steps: Annotated[Positive, Field(le=1000)] = 13  # per axis
-    nbest: Size = 50
-
-
-class GreedySpec(Strict):
-    """Best class per frame, repeats and blanks removed."""
-
-    kind: Literal["greedy"]
-    label: str = "greedy"
-
-
-class BeamSpec(Strict):
-    """flashlight-text lexicon beam search with KenLM. alpha and beta are natural-log weights, as in DeepSpeech."""
-
-    kind: Literal["beam"]
-    label: str = "beam + LM"
-    beam: Size = 100
-    beam_threshold: Some = 25.0
-    tokens: Size = 50  # classes considered per frame
-    language_model: LanguageModelSpec = LanguageModelSpec()
-    alpha: Weight = 0.931289039105002  # the DeepSpeech 0.7 release's; where `tune` is set, the first pass's
-    beta: Weight = 1.1834137581510284
-    tune: TuningSpec | None = None
-
-
-DecoderSpec = Annotated[GreedySpec | BeamSpec, Field(discriminator="kind")]
+# --- scoring --------------------------------------------------------------------------------------
 
 
 class ScoringSpec(Strict):

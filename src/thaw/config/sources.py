@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from thaw.config.models import Strict
 from thaw.config.numbers import Counts, Int, Levels, Size
 from thaw.config.numbers import Fraction as Fraction  # these names are for others too
 from thaw.config.numbers import Positive as Positive
+from thaw.config.strict import Strict
 
 # Safe in names of files, in LaTeX and as Snakemake's wildcards.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=100)]

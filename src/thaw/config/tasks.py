@@ -1,19 +1,22 @@
 """What a config says of a task: what is learnt, and how it is judged. Known without importing torch.
 
-A new task is one class here and one module in `thaw.tasks`; `TaskSpec` is then a union by `kind`.
+A new task is one class here and one module in `thaw.tasks`; `TaskSpec` is then a union by `kind`. No `kind` has a
+default, since defaults are dropped before a recipe is hashed.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from thaw.config.models import Strict
+from thaw.config.strict import Strict
 
 
 class CtcSpec(Strict):
     """Connectionist temporal classification (Graves et al. 2006): the units and a blank, one class per frame."""
 
-    kind: Literal["ctc"] = "ctc"
+    kind: Literal["ctc"]
 
 
 TaskSpec = CtcSpec
+
+CTC = CtcSpec(kind="ctc")

@@ -30,7 +30,7 @@ from flashlight.lib.text.decoder.kenlm import KenLM
 from flashlight.lib.text.dictionary import Dictionary
 from numpy.typing import NDArray
 
-from thaw.config.schema import BeamSpec
+from thaw.config.decoders import BeamSpec
 from thaw.decoding.greedy import tidy
 from thaw.errors import UserError
 from thaw.files import verify

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
-from thaw.config.schema import TuningSpec
+from thaw.config.decoders import TuningSpec
 from thaw.decoding.beam import Hypothesis
 
 PASSES = 3

@@ -13,9 +13,9 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from thaw.config.models import Strict
 from thaw.config.schema import ScoringSpec
 from thaw.config.starts import BEST
+from thaw.config.strict import Strict
 from thaw.errors import UserError
 
 Scale = Literal["mini", "paper"]

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from thaw.canonical import file_sha256
-from thaw.config.schema import LanguageModelSpec, TextSpec
+from thaw.config.decoders import LanguageModelSpec
+from thaw.config.schema import TextSpec
 from thaw.errors import UserError
 from thaw.files import read_jsonl, read_text, replacing, write_text
 from thaw.text.normalise import normalise

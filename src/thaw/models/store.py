@@ -49,7 +49,7 @@ def load_model(path: Path, snapshot: str = BEST) -> tuple[LayeredModel, dict[str
     tensors, meta = load_tensors(path, snapshot)
     try:
         spec = TypeAdapter[ModelSpec](ModelSpec).validate_python(meta["model"])
-        task = TypeAdapter[TaskSpec](TaskSpec).validate_python(meta.get("task", {}))
+        task = TypeAdapter[TaskSpec](TaskSpec).validate_python(meta.get("task", {"kind": "ctc"}))
         classes = {lang: each.classes for lang, each in tasks_for(task, units_from(meta)).items()}
     except (KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{path}: not a model of thaw (its metadata has no usable model and alphabet)") from error

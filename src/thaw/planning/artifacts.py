@@ -14,20 +14,14 @@ from functools import cached_property
 from typing import Any
 
 from thaw.canonical import canonical_json, digest
-from thaw.config.models import ModelSpec, semantic
+from thaw.config.decoders import BeamSpec, DecoderSpec, LanguageModelSpec
+from thaw.config.models import ModelSpec
 from thaw.config.probes import ProbeSpec
 from thaw.config.run import RunRecipe
-from thaw.config.schema import (
-    BeamSpec,
-    CheckpointSpec,
-    CorpusSpec,
-    DecoderSpec,
-    LanguageModelSpec,
-    PartSpec,
-    TextSpec,
-)
+from thaw.config.schema import CheckpointSpec, CorpusSpec, PartSpec, TextSpec
 from thaw.config.sources import Source, Split, SyntheticSource, UnionSource
 from thaw.config.starts import BEST
+from thaw.config.strict import semantic
 
 # Raise a version when the meaning of a room changes: what it made gets a new identity, and all that stands on it.
 CORPUS_VERSION = 1

@@ -12,10 +12,11 @@ from functools import cache
 from math import fsum
 from typing import Literal
 
-from thaw.config.models import ModelSpec, Strict
-from thaw.config.schema import BeamSpec
+from thaw.config.decoders import BeamSpec
+from thaw.config.models import ModelSpec
 from thaw.config.sources import Split, SyntheticSource
 from thaw.config.starts import BEST
+from thaw.config.strict import Strict
 from thaw.planning.artifacts import Corpus, Decode, Manifest, Run
 from thaw.planning.plan import Plan
 
@@ -353,7 +354,7 @@ def run_bytes(run: Run) -> float:
     from thaw.units import units_of
 
     recipe = run.recipe
-    classes = {lang: task.classes for lang, task in tasks_for(recipe.task, units_of(recipe)).items()}
+    classes = {lang: task.classes for lang, task in tasks_for(recipe.recipe.task, units_of(recipe)).items()}
     layers = layer_parameters(recipe.model, tuple(classes.items()))
     trained = sum(count for name, count in layers.items() if name not in recipe.freeze)
     files = len({*recipe.recipe.snapshots, BEST})

@@ -99,8 +99,8 @@ def _hash_of_full(recipe: Any) -> str:
     """The hash of a run, from its recipe with all defaults; empty for a recipe of another version of thaw."""
     from pydantic import ValidationError
 
-    from thaw.config.models import semantic
     from thaw.config.run import RunRecipe
+    from thaw.config.strict import semantic
 
     try:
         return digest(canonical_json(semantic(RunRecipe.model_validate(recipe))))

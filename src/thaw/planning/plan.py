@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from thaw.config.schema import BeamSpec, LanguageModelSpec, StudySpec
+from thaw.config.decoders import BeamSpec, LanguageModelSpec
+from thaw.config.schema import StudySpec
 from thaw.config.sources import Split
 from thaw.config.starts import BEST
 from thaw.planning import contents

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from thaw.canonical import canonical_json, digest
-from thaw.config.models import head_names, layer_names, semantic
+from thaw.config.models import head_names, layer_names
 from thaw.config.schema import SyntheticSource
+from thaw.config.strict import semantic
 from thaw.corpora.credits import credit
 from thaw.exhibits.spec import (
     EXHIBIT_VERSION,

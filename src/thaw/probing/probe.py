@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thaw.config.models import semantic
+from thaw.config.decoders import GreedySpec
 from thaw.config.probes import ProbeSpec
-from thaw.config.schema import GreedySpec, Split
+from thaw.config.schema import Split
+from thaw.config.strict import semantic
 from thaw.corpora.manifest import Utterance
 from thaw.decoding.decode import check_references, hypotheses, make_decoder, read_utterances, with_head
 from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser, read_features

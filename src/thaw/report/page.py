@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw import __version__
-from thaw.config.models import Strict
+from thaw.config.strict import Strict
 from thaw.errors import UserError
 from thaw.exhibits.corpora import read_counts, reasons_text
 from thaw.exhibits.curves import best_epoch, read_epochs

@@ -9,7 +9,7 @@ from typing import Any
 
 from thaw.errors import UserError
 from thaw.scoring.edits import count_characters, count_words
-from thaw.scoring.measures import CHARACTER, WORD, AnyCounts, counts_from
+from thaw.scoring.measures import CHARACTER, MEASURES, WORD, AnyCounts, counts_from
 
 PLACE = ("id", "speaker")
 
@@ -34,17 +34,29 @@ class UtteranceCounts:
 
 
 def count_rows(rows: Iterable[dict[str, Any]]) -> list[UtteranceCounts]:
-    """Counts of hypotheses rows {id, speaker, reference, hypothesis}, sorted by id; UserError for other rows."""
+    """Counts of what a decoder gave, sorted by id; UserError for other rows, and for rows of different measures.
+
+    A row is {id, speaker, reference, hypothesis}, whose words and characters are counted, or
+    {id, speaker, counts: {measure: {errors, total}}} where what is judged is no text.
+    """
     counts = []
     for number, row in enumerate(rows, start=1):
         try:
-            pair = (row["reference"], row["hypothesis"])
-            edits = {WORD.key: count_words(*pair), CHARACTER.key: count_characters(*pair)}
-            counts.append(UtteranceCounts(row["id"], row["speaker"], edits))
+            counts.append(UtteranceCounts(row["id"], row["speaker"], _counts(row)))
         except (KeyError, AttributeError, TypeError) as error:
-            raise UserError(f"row {number} of the hypotheses lacks id, speaker, reference or hypothesis") from error
+            wanted = "id, speaker, reference or hypothesis (or counts)"
+            raise UserError(f"row {number} of the hypotheses lacks {wanted}") from error
+        if counts[-1].counts.keys() != counts[0].counts.keys():
+            raise UserError(f"row {number} of the hypotheses counts other things than the first row")
     counts.sort(key=lambda c: c.id)
     doubles = [a.id for a, b in itertools.pairwise(counts) if a.id == b.id]
     if doubles:
         raise UserError(f"utterance {doubles[0]} occurs more than once in the hypotheses")
     return counts
+
+
+def _counts(row: Mapping[str, Any]) -> dict[str, AnyCounts]:
+    if "counts" in row:
+        return {MEASURES[key].key: counts_from(value) for key, value in row["counts"].items()}
+    pair = (row["reference"], row["hypothesis"])
+    return {WORD.key: count_words(*pair), CHARACTER.key: count_characters(*pair)}

@@ -81,7 +81,7 @@ class Begun:
 def begin(job: Job, world: World, say: Callable[[str], None]) -> Begun:
     """The central learner of a job; UserError where its inputs do not fit together."""
     recipe = job.recipe
-    tasks = tasks_for(recipe.task, units_of(recipe))
+    tasks = tasks_for(recipe.recipe.task, units_of(recipe))
     examples, dev = (read_examples(paths, tasks, recipe.model.frontend) for paths in (job.train, job.dev))
     model = build(recipe.model, {lang: task.classes for lang, task in tasks.items()})
     surgery = operate(job, model)

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thaw.config.models import semantic
 from thaw.config.run import RunRecipe
 from thaw.config.starts import BEST, FIRST, LAST
+from thaw.config.strict import semantic
+from thaw.config.tasks import CTC
 from thaw.errors import Unfinished, UserError
 from thaw.files import write_json, write_jsonl
 from thaw.models import save_tensors
@@ -281,5 +282,5 @@ class Session:
 def metadata(recipe: RunRecipe) -> dict[str, Any]:
     """What every file of a run's weights says: the model, its heads' units, the run."""
     plain = recipe.model_dump(mode="json")
-    task = semantic(recipe.task)
-    return {"model": plain["model"], **metadata_of(units_of(recipe)), "run": plain, **({"task": task} if task else {})}
+    task = {} if recipe.recipe.task == CTC else {"task": recipe.recipe.task.model_dump(mode="json")}
+    return {"model": plain["model"], **metadata_of(units_of(recipe)), "run": plain, **task}

@@ -32,8 +32,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from thaw.canonical import canonical_json, digest, file_sha256
-from thaw.config.models import semantic
 from thaw.config.run import RunRecipe
+from thaw.config.strict import semantic
 from thaw.corpora.manifest import manifest_sha256
 from thaw.errors import Unfinished, UserError
 from thaw.files import copy, read_json, remove, replacing, sync_folder, verify, write_json, write_text

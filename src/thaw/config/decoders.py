@@ -1,0 +1,56 @@
+"""What a config says of a decoder: how a trained model's outputs become text. Known without importing torch.
+
+A new decoder is one class here and one module in `thaw.decoding`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from thaw.config.numbers import Count, Int, Size, Some, Weight, Weights
+from thaw.config.sources import Positive
+from thaw.config.strict import Strict
+
+
+class LanguageModelSpec(Strict):
+    """A KenLM n-gram model of the training text (dev and test sentences excluded)."""
+
+    order: Annotated[Int, Field(ge=2, le=6)] = 3  # KenLM packs no unigram model
+    prune: Annotated[tuple[Count, ...], Field(max_length=6)] = ()
+    extra_text: str = ""  # a file of more sentences, one a line
+    discount_fallback: bool = True  # tiny corpora need it
+
+
+class TuningSpec(Strict):
+    """The grid of language model weights that is searched on dev, by rescoring n-best lists."""
+
+    alpha: Weights = (0.0, 3.0)
+    beta: Weights = (-1.0, 3.0)
+    steps: Annotated[Positive, Field(le=1000)] = 13  # per axis
+    nbest: Size = 50
+
+
+class GreedySpec(Strict):
+    """Best class per frame, repeats and blanks removed."""
+
+    kind: Literal["greedy"]
+    label: str = "greedy"
+
+
+class BeamSpec(Strict):
+    """flashlight-text lexicon beam search with KenLM. alpha and beta are natural-log weights, as in DeepSpeech."""
+
+    kind: Literal["beam"]
+    label: str = "beam + LM"
+    beam: Size = 100
+    beam_threshold: Some = 25.0
+    tokens: Size = 50  # classes considered per frame
+    language_model: LanguageModelSpec = LanguageModelSpec()
+    alpha: Weight = 0.931289039105002  # the DeepSpeech 0.7 release's; where `tune` is set, the first pass's
+    beta: Weight = 1.1834137581510284
+    tune: TuningSpec | None = None
+
+
+DecoderSpec = Annotated[GreedySpec | BeamSpec, Field(discriminator="kind")]
