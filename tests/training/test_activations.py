@@ -11,6 +11,7 @@ import torch
 
 from tests.training.conftest import ALPHABET, TASKS, make_recipe, same_but_for_time, sentences, write_split
 from thaw.config.models import QuartzNetSpec
+from thaw.config.rnn import BlstmSpec
 from thaw.config.run import RunRecipe
 from thaw.models import build
 from thaw.surgery.operations import operations_of
@@ -36,9 +37,9 @@ def prepared(run: RunRecipe) -> Surgery:
     return prepare(model, operations_of(run, model))
 
 
-def mel(splits: list[Examples]) -> list[Examples]:
-    """The same utterances for a QuartzNet."""
-    return [Examples(split.utterances, TASKS, "nemo-v1.0") for split in splits]
+def mel(splits: list[Examples], frontend: str = "nemo-v1.0") -> list[Examples]:
+    """The same utterances for a QuartzNet, or another model that reads log-mel features."""
+    return [Examples(split.utterances, TASKS, frontend) for split in splits]
 
 
 @pytest.fixture
@@ -113,6 +114,12 @@ def quartznet(variant: str, done: int, **changes: Any) -> RunRecipe:
     return run.model_copy(update={"freeze": tuple(sorted(run.model.layer_names[:done]))})
 
 
+def blstm(done: int) -> RunRecipe:
+    plain = {"kind": "blstm", "mel": 20, "stack": 3, "layers": 3, "cells": 12, "projection": 10, "subsample": [1, 2, 1]}
+    run = recipe([], epochs=2).model_copy(update={"model": BlstmSpec.model_validate(plain)})
+    return run.model_copy(update={"freeze": tuple(sorted(run.model.layer_names[:done]))})
+
+
 NOVOGRAD = {"optimizer": "novograd", "weight_decay": 1e-3, "schedule": "cosine"}
 
 
@@ -120,12 +127,13 @@ NOVOGRAD = {"optimizer": "novograd", "weight_decay": 1e-3, "schedule": "cosine"}
     ("run", "done"),
     [(recipe(FREEZE[:done]), done) for done in (1, 2, 3, 4)]
     + [(quartznet("mini-3x1", done), done) for done in (1, 2, 4, 6)]
+    + [(blstm(done), done) for done in (1, 2, 3)]
     + [(quartznet("mini-5x2", 3, **NOVOGRAD), 3)]
     + [(quartznet("mini-3x1", 2, batch_size=13), 2)],  # 40 utterances: a batch of one, and it is padded by itself
 )
 def test_training_behind_kept_activations_has_the_same_bits(run: RunRecipe, done: int, splits: list[Examples]) -> None:
     if run.model.frontend != "deepspeech":
-        splits = mel(splits)
+        splits = mel(splits, run.model.frontend)
     assert computed_once(prepared(run), run, splits, CPU) == done
     whole, behind = trained(run, splits, 0), trained(run, splits, done)
     for name, tensor in whole.model.state_dict().items():

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from pydantic import TypeAdapter
 
     from thaw.canonical import file_sha256
-    from thaw.config.models import DeepSpeechSpec, ModelSpec
+    from thaw.config.models import DeepSpeechSpec, ModelSpec, QuartzNetSpec
     from thaw.errors import UserError
     from thaw.files import write_json, write_text
     from thaw.models import save_model, save_tensors
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         assert spec is None or isinstance(spec, DeepSpeechSpec)
         imported, origin = _deepspeech(args, spec)
     else:
-        assert not isinstance(spec, DeepSpeechSpec)
+        assert spec is None or isinstance(spec, QuartzNetSpec)
         imported, origin = _nemo(args, spec)
     meta = {
         "model": imported.spec.model_dump(mode="json"),

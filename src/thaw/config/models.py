@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from thaw.config.numbers import Count, Size, Some
+from thaw.config.rnn import BlstmSpec
 from thaw.config.strict import Strict
 
 
@@ -113,19 +114,19 @@ class QuartzNetSpec(Strict):
         return (features[self.frontend_version] - 1) // 2 + 1
 
 
-ModelSpec = Annotated[DeepSpeechSpec | QuartzNetSpec, Field(discriminator="kind")]
+ModelSpec = Annotated[DeepSpeechSpec | QuartzNetSpec | BlstmSpec, Field(discriminator="kind")]
 
 
-def head_name(spec: DeepSpeechSpec | QuartzNetSpec, lang: str = "") -> str:
+def head_name(spec: ModelSpec, lang: str = "") -> str:
     """The name of the layer whose outputs are the classes of a language; "" is the head that all languages share."""
     return f"{spec.layer_names[-1]}_{lang}" if lang else spec.layer_names[-1]
 
 
-def head_names(spec: DeepSpeechSpec | QuartzNetSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:
+def head_names(spec: ModelSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:
     """The names of the heads: one for each language, or one for all where none is named."""
     return tuple(head_name(spec, lang) for lang in sorted(langs) or [""])
 
 
-def layer_names(spec: DeepSpeechSpec | QuartzNetSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:
+def layer_names(spec: ModelSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:
     """The names of all layers, input side first, heads last."""
     return (*spec.layer_names[:-1], *head_names(spec, langs))

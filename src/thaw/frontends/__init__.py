@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.errors import UserError
-from thaw.frontends import deepspeech, nemo
+from thaw.frontends import deepspeech, logmel, nemo
 
-NAMES = ("deepspeech", *nemo.VERSIONS)
+NAMES = ("deepspeech", *nemo.VERSIONS, f"{logmel.PREFIX}N")
 
 
 def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
@@ -20,6 +20,8 @@ def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDA
         return deepspeech.features(samples)
     if name in nemo.VERSIONS:
         return nemo.features(name, samples)
+    if filters := logmel.filters_of(name):
+        return logmel.features(filters, samples)
     raise UserError(f"there is no front end {name!r}; there are: {', '.join(NAMES)}")
 
 
@@ -29,4 +31,6 @@ def dimension(name: str) -> int:
         return deepspeech.COEFFICIENTS
     if name in nemo.VERSIONS:
         return nemo.CHANNELS
+    if filters := logmel.filters_of(name):
+        return filters
     raise UserError(f"there is no front end {name!r}; there are: {', '.join(NAMES)}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from thaw.config.models import DeepSpeechSpec, ModelSpec
+from thaw.config.models import DeepSpeechSpec, ModelSpec, QuartzNetSpec
+from thaw.config.rnn import BlstmSpec
+from thaw.models.blstm import blstm
 from thaw.models.deepspeech import deepspeech
 from thaw.models.layered import LayeredModel, Noise
 from thaw.models.quartznet import quartznet
@@ -18,4 +20,10 @@ def build(spec: ModelSpec, classes: int | ByLanguage[int]) -> LayeredModel:
     Where `classes` maps languages to such numbers, each has a head of its own. Weights are not yet drawn.
     """
     heads = {EVERY: classes} if isinstance(classes, int) else classes
-    return deepspeech(spec, heads) if isinstance(spec, DeepSpeechSpec) else quartznet(spec, heads)
+    match spec:
+        case DeepSpeechSpec():
+            return deepspeech(spec, heads)
+        case QuartzNetSpec():
+            return quartznet(spec, heads)
+        case BlstmSpec():
+            return blstm(spec, heads)
