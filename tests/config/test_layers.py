@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from thaw.config.dnn import DnnSpec
 from thaw.config.layers import named_layers
-from thaw.config.models import DeepSpeechSpec, QuartzNetSpec
+from thaw.config.models import DeepSpeechSpec, QuartzNetSpec, head_names, layer_names, places
 
 DEEPSPEECH = DeepSpeechSpec(kind="deepspeech").layer_names
 QUARTZNET = QuartzNetSpec(kind="quartznet", variant="mini-3x1").layer_names
@@ -42,3 +43,15 @@ def test_output_means_all_heads_and_they_count_as_one_place() -> None:
     assert named_layers(["out_bb"], layers, heads) == ("out_bb",)
     with pytest.raises(KeyError):
         named_layers(["last-4"], layers, heads)
+
+
+def test_all_that_stands_at_one_place_counts_as_one() -> None:
+    spec = DnnSpec(kind="dnn", layers=3, hidden=8)
+    langs = ("aa", "bb")
+    stack = layer_names(spec, langs), head_names(spec, langs), places(spec, langs)
+    own = ("hidden_3_aa", "hidden_3_bb", "output_aa", "output_bb")
+    assert stack[0] == ("hidden_1", "hidden_2", *own)
+    assert named_layers(["last-2"], *stack) == own
+    assert named_layers(["first-3"], *stack) == ("hidden_1", "hidden_2", *own[:2])
+    assert named_layers(["output"], *stack) == own[2:]
+    assert layer_names(spec) == ("hidden_1", "hidden_2", "hidden_3", "output")

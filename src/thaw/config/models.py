@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
+from thaw.config.dnn import DnnSpec
 from thaw.config.numbers import Count, Size, Some
 from thaw.config.rnn import BlstmSpec
 from thaw.config.strict import Strict
@@ -114,19 +115,35 @@ class QuartzNetSpec(Strict):
         return (features[self.frontend_version] - 1) // 2 + 1
 
 
-ModelSpec = Annotated[DeepSpeechSpec | QuartzNetSpec | BlstmSpec, Field(discriminator="kind")]
+ModelSpec = Annotated[DeepSpeechSpec | QuartzNetSpec | BlstmSpec | DnnSpec, Field(discriminator="kind")]
+
+
+def own_names(spec: ModelSpec, lang: str = "") -> tuple[str, ...]:
+    """The names of the layers that a language has for itself, input side first, its head last.
+
+    "" stands for all languages, where they share a head: of all layers, that one alone is theirs.
+    """
+    own = spec.own if isinstance(spec, DnnSpec) and lang else 1
+    return tuple(f"{name}_{lang}" if lang else name for name in spec.layer_names[-own:])
 
 
 def head_name(spec: ModelSpec, lang: str = "") -> str:
     """The name of the layer whose outputs are the classes of a language; "" is the head that all languages share."""
-    return f"{spec.layer_names[-1]}_{lang}" if lang else spec.layer_names[-1]
+    return own_names(spec, lang)[-1]
 
 
 def head_names(spec: ModelSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:
     """The names of the heads: one for each language, or one for all where none is named."""
-    return tuple(head_name(spec, lang) for lang in sorted(langs) or [""])
+    return places(spec, langs)[-1]
+
+
+def places(spec: ModelSpec, langs: Iterable[str] = ()) -> tuple[tuple[str, ...], ...]:
+    """The layers by their place in the stack, input side first; where languages have their own, one of each."""
+    own = [own_names(spec, lang) for lang in sorted(langs) or [""]]
+    shared = spec.layer_names[: len(spec.layer_names) - len(own[0])]
+    return (*((name,) for name in shared), *zip(*own, strict=True))
 
 
 def layer_names(spec: ModelSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:
     """The names of all layers, input side first, heads last."""
-    return (*spec.layer_names[:-1], *head_names(spec, langs))
+    return tuple(name for place in places(spec, langs) for name in place)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.errors import UserError
-from thaw.frontends import deepspeech, logmel, nemo
+from thaw.frontends import deepspeech, fbank, logmel, nemo
 
-NAMES = ("deepspeech", *nemo.VERSIONS, f"{logmel.PREFIX}N")
+NAMES = ("deepspeech", "fbank", *nemo.VERSIONS, f"{logmel.PREFIX}N")
 
 
 def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
@@ -18,6 +18,8 @@ def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDA
     """
     if name == "deepspeech":
         return deepspeech.features(samples)
+    if name == "fbank":
+        return fbank.features(samples)
     if name in nemo.VERSIONS:
         return nemo.features(name, samples)
     if filters := logmel.filters_of(name):
@@ -29,6 +31,8 @@ def dimension(name: str) -> int:
     """F, the number of coefficients per frame of the front end `name`; UserError for a name that does not exist."""
     if name == "deepspeech":
         return deepspeech.COEFFICIENTS
+    if name == "fbank":
+        return fbank.CHANNELS
     if name in nemo.VERSIONS:
         return nemo.CHANNELS
     if filters := logmel.filters_of(name):

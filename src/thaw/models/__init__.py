@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from thaw.config.dnn import DnnSpec
 from thaw.config.models import DeepSpeechSpec, ModelSpec, QuartzNetSpec
 from thaw.config.rnn import BlstmSpec
 from thaw.models.blstm import blstm
 from thaw.models.deepspeech import deepspeech
+from thaw.models.dnn import dnn
 from thaw.models.layered import LayeredModel, Noise
 from thaw.models.quartznet import quartznet
 from thaw.models.store import load_model, load_tensors, save_model, save_tensors
@@ -27,3 +29,5 @@ def build(spec: ModelSpec, classes: int | ByLanguage[int]) -> LayeredModel:
             return quartznet(spec, heads)
         case BlstmSpec():
             return blstm(spec, heads)
+        case DnnSpec():
+            return dnn(spec, heads)

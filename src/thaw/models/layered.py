@@ -132,6 +132,11 @@ class LayeredModel(nn.Module):
         """The layers whose outputs are classes."""
         return tuple(branch[-1] for branch in self.branches.values())
 
+    @property
+    def places(self) -> tuple[tuple[str, ...], ...]:
+        """The layers by their place in the stack, input side first; where languages have their own, one of each."""
+        return (*((name,) for name in self.trunk), *zip(*self.branches.values(), strict=True))
+
     def path(self, lang: str = EVERY) -> tuple[str, ...]:
         """The layers that an utterance of a language goes through."""
         return (*self.trunk, *of_language(self.branches, lang))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from thaw.config.layers import WORDS, named_layers
-from thaw.config.models import head_names, layer_names
+from thaw.config.models import head_names, layer_names, places
 from thaw.config.schema import RecipeSpec, TreatmentSpec
 from thaw.config.sources import OwnSource
 from thaw.config.starts import BEST, SOURCE, origin
@@ -17,6 +17,8 @@ from thaw.planning.grid import GridSpec, model_of, recipe_of
 
 if TYPE_CHECKING:
     from thaw.config.config import Config
+
+Stack = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, ...], ...]]
 
 MOST_RUNS = 20_000  # of one study
 
@@ -143,21 +145,21 @@ def _treatment(name: str, how: TreatmentSpec, where: str, spec: GridSpec, config
         yield from _optimizer(f"{here}.optimizer_state", how, spec, config)
 
 
-def _stack(how: TreatmentSpec, spec: GridSpec, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The layers of a treatment's model, and which of them are heads: one for each language where it has several."""
+def _stack(how: TreatmentSpec, spec: GridSpec, config: Config) -> Stack:
+    """The layers of a treatment's model; its heads, one for each language where it has several; what shares a place."""
     model = config.models[model_of(how, spec, config)]
     corpora = (spec.targets[0], *how.corpora) if how.corpora else ()
     languages = {config.corpora[corpus].language for corpus in corpora}
-    return layer_names(model, languages), head_names(model, languages)
+    return layer_names(model, languages), head_names(model, languages), places(model, languages)
 
 
 def _layers(here: str, how: TreatmentSpec, where: str, spec: GridSpec, config: Config) -> Iterator[str]:
     model_name = model_of(how, spec, config)
-    layers, heads = _stack(how, spec, config)
+    stack = layers, heads, _ = _stack(how, spec, config)
     chosen: dict[str, tuple[str, ...]] = {}
     for key, references in (("reset", how.reset), ("freeze", how.freeze), ("load", tuple(how.load))):
         try:
-            chosen[key] = named_layers(references, layers, heads)
+            chosen[key] = named_layers(references, *stack)
         except KeyError as error:
             known = suggestion(str(error.args[0]), (*layers, *WORDS))
             yield f"{here}.{key}: {model_name} (of {where}) has no layer {error.args[0]!r}; {known}"
@@ -203,9 +205,9 @@ def _snapshots(here: str, how: TreatmentSpec, spec: GridSpec, config: Config) ->
 
 def _alphabets(here: str, name: str, how: TreatmentSpec, spec: GridSpec, config: Config) -> Iterator[str]:
     """An output layer has a class for every character of its target, and means the same letters as where it is from."""
-    layers, heads = _stack(how, spec, config)
-    loaded = {one: text for key, text in how.load.items() for one in named_layers([key], layers, heads)}
-    kept = [head for head in heads if head not in named_layers(how.reset, layers, heads)]
+    stack = _, heads, _ = _stack(how, spec, config)
+    loaded = {one: text for key, text in how.load.items() for one in named_layers([key], *stack)}
+    kept = [head for head in heads if head not in named_layers(how.reset, *stack)]
     place = origin(loaded.get(kept[0], how.start)) if kept else None
     theirs = () if place is None or place.treatment == SOURCE else config.treatments[place.treatment].corpora
     others = []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from thaw.config.layers import named_layers
-from thaw.config.models import ModelSpec, head_names, layer_names
+from thaw.config.models import ModelSpec, head_names, layer_names, places
 from thaw.config.numbers import Int
 from thaw.config.probes import ProbeSpec
 from thaw.config.run import TRAIN_VERSION, LoadRecipe, RunRecipe, train_version
@@ -106,17 +106,17 @@ class Grid:
         model = self.config.models[model_name]
         data = self._data(target, how, model)
         heads = {one.language: one.manifest.text.alphabet for one in data} if len(data) > 1 else {}
-        layers, outputs = layer_names(model, heads), head_names(model, heads)
+        stack = layer_names(model, heads), head_names(model, heads), places(model, heads)
         place = origin(how.start)
         start = self._at(place, target, seed) if place else None
         alphabet = self.config.languages[how.alphabet].alphabet if how.alphabet else data[0].manifest.text.alphabet
-        loads = [(named_layers([wanted], layers, outputs), origin(text)) for wanted, text in how.load.items()]
+        loads = [(named_layers([wanted], *stack), origin(text)) for wanted, text in how.load.items()]
         donors = tuple((loaded, place, self._at(place, target, seed)) for loaded, place in loads if place)
-        reset = named_layers(how.reset, layers, outputs)
-        freeze = named_layers(how.freeze, layers, outputs)
+        reset = named_layers(how.reset, *stack)
+        freeze = named_layers(how.freeze, *stack)
         way = RecipeSpec.model_validate(recipe_of(how, target, self.spec, self.config))
         recipe = RunRecipe(
-            version=train_version(model, layers, way, freeze, how.frozen),
+            version=train_version(model, stack[0], way, freeze, how.frozen),
             model=model,
             alphabet=alphabet,
             corpora=tuple(one.hash for one in data),

@@ -24,7 +24,8 @@ def operations_of_probe(specs: Sequence[ResetSpec | LoadSpec], model: LayeredMod
     layers = list(model.layers)
     for spec in specs:
         try:
-            named = named_layers(spec.load if isinstance(spec, LoadSpec) else spec.reset, layers, model.heads)
+            wanted = spec.load if isinstance(spec, LoadSpec) else spec.reset
+            named = named_layers(wanted, layers, model.heads, model.places)
         except KeyError as error:
             raise UserError(f"the model has no layer {error.args[0]}; its layers: {', '.join(layers)}") from error
         if isinstance(spec, LoadSpec):

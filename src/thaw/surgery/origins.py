@@ -41,7 +41,10 @@ def read_origins(recipe: RunRecipe, start: Path | None, loads: Sequence[Path] = 
     for origin, path, snapshot in wanted:
         assert path is not None
         model, meta = load_model(path, snapshot)
-        others = set(model.heads) - set(layer_names(recipe.model, recipe.heads))  # languages not learnt here
+        own = {name for branch in model.branches.values() for name in branch}
+        if recipe.heads:  # where languages have layers of their own, those of the same place that all share are others'
+            own |= set(recipe.model.layer_names)
+        others = own - set(layer_names(recipe.model, recipe.heads))  # of languages that are not learnt here
         tensors = {name: tensor for name, tensor in model.state_dict().items() if layer_of(name) not in others}
         found[origin] = Origin(path, tensors, meta)
     return found
