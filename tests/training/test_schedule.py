@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from thaw.config.schema import RecipeSpec
 from thaw.training.schedule import rate
@@ -45,3 +46,33 @@ def test_warmup_is_a_share_of_all_steps_rounded_down() -> None:
 
 def test_a_warmup_longer_than_the_training_never_ends() -> None:
     assert rates(3, learning_rate=0.01, schedule="cosine", warmup_steps=9) == pytest.approx([0.001, 0.002, 0.003])
+
+
+def test_noam_has_golden_values() -> None:
+    """Factor 5, width 256, 25,000 steps of warm-up, as ESPnet trained on Switchboard; 5 / 16 is 0.3125."""
+    spec = {"schedule": "noam", "schedule_width": 256, "learning_rate": 5.0, "warmup_steps": 25_000}
+    wanted = [7.9056942e-08, 7.9056942e-04, 1.9764235e-03, 9.8821177e-04]
+    assert rates(200_000, 1, 10_000, 25_000, 100_000, **spec) == pytest.approx(wanted, rel=1e-7)
+
+
+def test_noam_rises_then_falls_and_not_below_the_least() -> None:
+    spec = {"schedule": "noam", "schedule_width": 16, "learning_rate": 1.0, "warmup_ratio": 0.1}
+    made = rates(100, **spec)
+    assert made.index(max(made)) == 9
+    assert made[9] == pytest.approx(0.25 / 10**0.5)
+    assert rates(100, min_learning_rate=0.05, **spec) == [
+        max(rate, 0.05) if i > 9 else rate for i, rate in enumerate(made)
+    ]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"schedule": "noam", "warmup_steps": 10},
+        {"schedule": "noam", "schedule_width": 64},
+        {"schedule": "cosine", "schedule_width": 64},
+    ],
+)
+def test_noam_needs_a_width_and_a_warm_up(recipe: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"schedule_width: the schedule noam|needs warmup_steps"):
+        RecipeSpec(epochs=1, **recipe)

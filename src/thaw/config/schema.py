@@ -133,10 +133,11 @@ class RecipeSpec(Strict):
     momentum: Fraction = 0.0  # sgd only
     rho: Fraction = 0.9  # adadelta only: how much of the running mean of squares is kept
     averaging_start: Count = 0  # asgd only: the step from which weights are averaged
-    schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up
+    schedule: Literal["constant", "cosine", "noam"] = "constant"  # after the warm-up
+    schedule_width: Count = 0  # noam only: the model's width, by whose root the rate is divided
     warmup_steps: Count = 0  # linear
     warmup_ratio: Fraction = 0.0  # the same as a share of all steps
-    min_learning_rate: Amount = 0.0  # where the cosine ends
+    min_learning_rate: Amount = 0.0  # where the cosine ends, and what noam does not fall below
     augmentation: AugmentationSpec = AugmentationSpec()
     max_gradient_norm: Amount = 0.0  # 0: no clipping
     max_skipped_steps: Count = 10  # in a row, whose gradient is not finite; then training ends
@@ -161,6 +162,10 @@ class RecipeSpec(Strict):
             raise ValueError("give warmup_steps or warmup_ratio, not both")
         if self.min_learning_rate and self.schedule == "constant":
             raise ValueError("min_learning_rate: a constant schedule has no end to fall to")
+        if (self.schedule == "noam") != bool(self.schedule_width):
+            raise ValueError("schedule_width: the schedule noam needs the model's width, and no other has one")
+        if self.schedule == "noam" and not (self.warmup_steps or self.warmup_ratio):
+            raise ValueError("schedule: noam needs warmup_steps or warmup_ratio")
         return self
 
 
