@@ -41,8 +41,8 @@ test-cluster: setup  ## tests on real SLURM daemons, started on this host (root,
 	timeout --kill-after=30 10m envs/slurm.sh || echo "SLURM: its installation did not end; its tests may be skipped."
 	pytest tests/cluster -vv -rs --durations=0
 
-bench: setup  ## run every benchmark in bench/, in turn
-	@shopt -s nullglob; for file in bench/[!_]*.py; do name=$${file##*/}; echo "== $$name"; python -m "bench.$${name%.py}"; done
+bench: setup  ## run every benchmark in bench/, print what they found beside their aims (hours)
+	python -m bench
 
 format: setup  ## put Python and Snakemake files into the house format
 	ruff check --fix

@@ -1,6 +1,6 @@
 """What does augmentation cost? Time of a training step with it, as a ratio to the step without, for a small DeepSpeech.
 
-    python bench/augment.py --hidden 512
+    python -m bench.augment --hidden 512
 
 The audio is noise. The first epoch is left out: features that can be kept are in memory after it. One thread, processor
 time, median of the steps that follow.
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench._verdict import verdict
 
 from thaw.audio.wav import SAMPLE_RATE, clip_digest, wav_header
 from thaw.config.run import RunRecipe
@@ -40,6 +41,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "dither": {"dither": 1e-5},
     "all": {"speed": [0.9, 1.0, 1.1], "dither": 1e-5, "spec_augment": {}, "cutout": {"frequency": 10}},
 }
+AIM = 1.3
 EPOCHS = 8  # by then every speed of nearly every utterance has been wanted
 
 
@@ -99,6 +101,7 @@ def main() -> None:
     print(f"{'augmentation':14}{'ms/step':>9}{'ratio':>7}")
     for name, taken in times.items():
         print(f"{name:14}{taken * 1000:9.1f}{taken / times['none']:7.3f}")
+    verdict("a step with every augmentation over one without", times["all"] / times["none"], most=AIM)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from pathlib import Path
 
 import yaml
 from bench._campaign import REPOSITORY, ROOMS, Round, Study, Verbs, steps
+from bench._verdict import verdict
 
 from thaw.config.load import merged
 from thaw.files import seal_of
@@ -227,6 +228,7 @@ def main() -> None:
     bad = counts.total() - sum(counts[name] for name in GOOD)
     if not bad and args.folder is None:
         shutil.rmtree(folder)
+    verdict("rounds that ended with wrong, unnamed or uncured results", bad, most=0)
     sys.exit(f"{bad} bad rounds: see {folder}" if bad else 0)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
+from bench._verdict import verdict
 from tests.scoring.simulated import Simulated
 
 from thaw.config.schema import ScoringSpec
@@ -88,6 +89,7 @@ def main() -> None:
     print("speakers  words    rate  seeds | interval covers: before  now | called different: before  now")
     with ProcessPoolExecutor(args.jobs) as pool:
         rows = pool.map(row, worlds, [seeds for *_, seeds in cases], [args.trials] * len(cases))
+        worst, most_called = 100.0, 0.0
         for (speakers, unequal, _, seeds), world, found in zip(cases, worlds, rows, strict=True):
             words = "unequal" if unequal else "equal"
             print(
@@ -95,6 +97,9 @@ def main() -> None:
                 f"{found[0]:23.1f} {found[1]:5.1f} | {found[2]:24.1f} {found[3]:5.1f}",
                 flush=True,
             )
+            worst, most_called = min(worst, found[1]), max(most_called, found[3])
+    verdict("the rarest of the 95 % intervals hold the truth so often, %", worst, least=92)
+    verdict("one treatment is called two so often at most, %", most_called, most=8)
 
 
 if __name__ == "__main__":

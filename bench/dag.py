@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from bench._verdict import verdict
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TARGETS, TREATMENTS, JOBS_PER_RUN = 10, 5, 5  # a run is one training, two decodes, two scores
@@ -89,7 +90,7 @@ def main(sizes: list[int]) -> None:
     columns = ("jobs", "plan s", "exhibits s", "wall s", "CPU s", "MB", "ms/job", "ratio", "kB/job")
     print("".join(f"{column:>12}" for column in columns))
     before: tuple[int, float, float] | None = None
-    earlier = 0.0
+    earlier = growth = 0.0
     for size in sizes:
         jobs, (planned, drawn, wall, cpu, peak) = measure(size)
         cells = [f"{jobs:,}", f"{planned:.2f}", f"{drawn:.2f}", f"{wall:.1f}", f"{cpu:.1f}", f"{peak:.0f}"]
@@ -101,9 +102,10 @@ def main(sizes: list[int]) -> None:
                 f"{each / earlier:.2f}" if earlier else "-",
                 f"{1000 * (peak - before[2]) / more:.0f}",
             ]
-            earlier = each
+            growth, earlier = each / earlier if earlier else growth, each
         before = jobs, cpu, peak
         print("".join(f"{cell:>12}" for cell in cells), flush=True)
+    verdict("time of one more job, at the most jobs over at fewer", growth, most=1.3)
 
 
 if __name__ == "__main__":

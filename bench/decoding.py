@@ -6,6 +6,7 @@ Run: python -m bench.decoding. Speaks sentences of a made-up language (3,000 wor
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from bench._verdict import verdict
 from numpy.typing import NDArray
 
 from thaw.config.decoders import BeamSpec, LanguageModelSpec
@@ -27,20 +29,19 @@ from thaw.units import Alphabet
 
 ALPHABET = Alphabet(" abcdefghijklmnopqrstuvwxyz'")
 WORDS = 3000
-SENTENCES = 20000  # of training text
-UTTERANCES = 60
+AIM = 100.0  # times real time, with a beam of 100
 SECONDS_PER_FRAME = 0.02
 NOISE = 1.7  # standard deviation of the logits; the right class stands 7 above the others
 BEAMS = (25, 50, 100, 500)
 
 
-def make_sentences() -> list[str]:
+def make_sentences(count: int) -> list[str]:
     """Sentences of 4 to 12 words."""
     random = rng("bench decoding", "text")
     letters = list(ALPHABET.characters[1:])
     words = ["".join(random.choice(letters, random.integers(2, 10))) for _ in range(WORDS)]
     weights = 1 / np.arange(1, WORDS + 1)
-    draws = random.choice(WORDS, (SENTENCES, 12), p=weights / weights.sum())
+    draws = random.choice(WORDS, (count, 12), p=weights / weights.sum())
     return [" ".join(words[i] for i in row[: random.integers(4, 13)]) for row in draws]
 
 
@@ -56,14 +57,21 @@ def speak(text: str, number: int) -> NDArray[np.float32]:
     return scores
 
 
-def measure(decode: Callable[[NDArray[np.float32]], str], speech: list[tuple[str, NDArray[np.float32]]]) -> str:
-    """One line: multiples of real time, word error rate."""
+def measure(
+    decode: Callable[[NDArray[np.float32]], str], speech: list[tuple[str, NDArray[np.float32]]]
+) -> tuple[float, float]:
+    """Multiples of real time, and the word error rate."""
     began = time.perf_counter()
     texts = [decode(scores) for _, scores in speech]
     took = time.perf_counter() - began
     seconds = sum(len(scores) for _, scores in speech) * SECONDS_PER_FRAME
     edits = sum((count_words(said, text) for (said, _), text in zip(speech, texts, strict=True)), Edits())
-    return f"{seconds / took:>12,.0f}  {edits.errors / edits.ref:>6.3f}"
+    return seconds / took, edits.errors / edits.ref
+
+
+def show(name: str, found: tuple[float, float]) -> None:
+    """One line of the table."""
+    print(f"{name:<22}{found[0]:>12,.0f}  {found[1]:>6.3f}", flush=True)
 
 
 def best_text(search: Search, scores: NDArray[np.float32]) -> str:
@@ -73,15 +81,20 @@ def best_text(search: Search, scores: NDArray[np.float32]) -> str:
 
 def main() -> None:
     """Print the table."""
-    sentences = make_sentences()
-    speech = [(text, speak(text, number)) for number, text in enumerate(sentences[:UTTERANCES])]
+    parser = argparse.ArgumentParser(description="how fast log-probabilities become text")
+    parser.add_argument("--utterances", type=int, default=60)
+    parser.add_argument("--sentences", type=int, default=20000, help="of the language model's text")
+    arguments = parser.parse_args()
+    count = arguments.utterances
+    sentences = make_sentences(count + arguments.sentences)
+    speech = [(text, speak(text, number)) for number, text in enumerate(sentences[:count])]
     seconds = sum(len(scores) for _, scores in speech) * SECONDS_PER_FRAME
-    print(f"{UTTERANCES} utterances, {seconds:.0f} s, {ALPHABET.classes} classes, {WORDS} words")
+    print(f"{count} utterances, {seconds:.0f} s, {ALPHABET.classes} classes, {WORDS} words")
     print(f"{'decoder':<22}{'x real time':>12}  {'WER':>6}")
-    print(f"{'greedy':<22}{measure(lambda scores: greedy(scores, ALPHABET), speech)}")
+    show("greedy", measure(lambda scores: greedy(scores, ALPHABET), speech))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_jsonl(folder / "train.jsonl", ({"text": text} for text in sentences[UTTERANCES:]))
+        write_jsonl(folder / "train.jsonl", ({"text": text} for text in sentences[count:]))
         lm, lexicon = folder / "lm.binary", folder / "lexicon.txt"
         make(
             LanguageModelSpec(order=3),
@@ -91,10 +104,15 @@ def main() -> None:
             lm,
             lexicon,
         )
+        speed = 0.0
         for beam in BEAMS:
             spec = BeamSpec(kind="beam", beam=beam)
             search = BeamDecoder(spec, ALPHABET, lm, lexicon).search(spec.alpha, spec.beta)
-            print(f"{f'beam {beam} + trigrams':<22}{measure(partial(best_text, search), speech)}")
+            found = measure(partial(best_text, search), speech)
+            show(f"beam {beam} + trigrams", found)
+            if beam == 100:
+                speed = found[0]
+    verdict("beam 100 with trigrams, times real time", speed, least=AIM)
 
 
 if __name__ == "__main__":

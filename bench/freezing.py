@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from bench._verdict import verdict
 
 from thaw.config.models import Block, DeepSpeechSpec, ModelSpec, QuartzNetSpec
 from thaw.config.schema import FrozenSpec, RecipeSpec
@@ -27,6 +28,7 @@ from thaw.surgery.surgery import prepare
 from thaw.tasks.ctc import ctc_loss
 from thaw.training.torch_optim import optimizer_for
 
+AIM = 0.1
 CLASSES = 32
 FRAMES = {"deepspeech": 150, "quartznet": 301}  # of the front end, in three seconds
 NOVOGRAD = RecipeSpec(epochs=1, optimizer="novograd", betas=(0.95, 0.25), weight_decay=0.001)
@@ -109,7 +111,7 @@ def training_step(
 
 
 def table(spec: ModelSpec, title: str, depths: list[int], arguments: argparse.Namespace) -> None:
-    """Measure every depth, with and without kept activations, and print a table."""
+    """Measure every depth, with and without kept activations, and print a table and a verdict."""
     names = spec.layer_names
     cases = [(depth, kept) for depth in depths for kept in ((0, depth) if depth else (0,))]
     steps = {(depth, kept): training_step(spec, names[:depth], kept, arguments) for depth, kept in cases}
@@ -134,6 +136,12 @@ def table(spec: ModelSpec, title: str, depths: list[int], arguments: argparse.Na
             measured = best[depth, kept]
             row += f"{1000 * measured:{9 if not kept else 10}.0f}{measured / best[0, 0]:10.2f}{share:11.2f}"
         print(row)
+    deepest = depths[-1]
+    verdict(
+        f"{title}: a step with {deepest} frozen layers kept over a full one",
+        best[deepest, deepest] / best[0, 0],
+        most=AIM,
+    )
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench._verdict import verdict
+
 SNAKEFILE = """
 rule all:
     input: expand("out/{{n}}", n=range({jobs}))
@@ -43,6 +45,7 @@ def main() -> None:
         nothing = seconds(snakemake, folder)
     print(f"{jobs} jobs: {run:.1f} s with Snakemake, {plain:.2f} s without")
     print(f"per job   {1000 * (run - nothing) / jobs:.0f} ms with Snakemake, {1000 * plain / jobs:.1f} ms without")
+    verdict("milliseconds of Snakemake for each job", 1000 * (run - nothing) / jobs, most=100)
     print(f"no-op     {nothing:.1f} s: start, DAG, nothing to be done")
 
 

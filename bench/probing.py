@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from bench._verdict import verdict
 
 from thaw.audio.wav import clip_digest
 from thaw.config.decoders import GreedySpec
@@ -100,7 +101,7 @@ def main() -> None:
     allowed = decoded - began + count * forward
     print(f"QuartzNet {arguments.variant}, {arguments.device}, {arguments.minutes:g} min of audio, {count} probes")
     print(f"decode {decoded - began:.2f} s, forward pass {forward:.2f} s, probes {ended - decoded:.2f} s in one job")
-    print(f"probes / (decode + {count} forward passes) = {(ended - decoded) / allowed:.2f} (aim: at most 2)")
+    verdict(f"probes over a decode and {count} forward passes", (ended - decoded) / allowed, most=2)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from bench._verdict import verdict
 from torch import Tensor, nn
 
 from thaw.config.models import DeepSpeechSpec, ModelSpec, QuartzNetSpec
@@ -187,6 +188,7 @@ def compare(name: str, spec: ModelSpec, arguments: argparse.Namespace) -> None:
     for which, seconds in best.items():
         ratio = best["thaw"] / seconds
         print(f"{name:22}{which:16}{1000 * seconds:9.0f}{audio / seconds:12.0f}{ratio:18.2f}")
+    verdict(f"{name}: time of thaw's step over a plain loop's", best["thaw"] / best["plain loop"], most=1.1)
 
 
 def main() -> None:

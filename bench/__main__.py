@@ -1,0 +1,87 @@
+"""Every bench, one after the other. Outputs go to results/bench; figures and aims stand together at the end.
+
+    python -m bench [NAME ...] [--toy] [--out FOLDER]
+
+One that fails hides no other; the exit status says that there was one. Toy sizes show that benches run, and nothing of
+how fast anything is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench._verdict import MARK
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a bench is called with: for figures, and to see that it runs."""
+
+    full: tuple[str, ...] = ()
+    toy: tuple[str, ...] = ()
+
+
+BENCHES = {
+    "audio": Size(toy=("--clips", "4", "--rounds", "1")),
+    "augment": Size(("--hidden", "512"), ("--hidden", "8", "--batch", "2", "--seconds", "1")),
+    "campaign": Size(toy=("--rounds", "1")),
+    "converters": Size(toy=("--rates", "22050")),
+    "coverage": Size(("--trials", "250", "--jobs", "2"), ("--trials", "2")),
+    "dag": Size(toy=("250", "500")),
+    "decoding": Size(toy=("--utterances", "3", "--sentences", "300")),
+    "freezing": Size(toy=("--hidden", "8", "--batch", "2", "--rounds", "1")),
+    "overhead": Size(toy=("--jobs", "2")),
+    "probing": Size(toy=("--minutes", "0.05", "--variant", "mini-5x2")),
+    "release": Size(toy=("50", "100")),
+    "throughput": Size(toy=("--hidden", "8", "--batch", "2", "--rounds", "1", "--seconds", "1")),
+}
+
+
+def run(name: str, arguments: tuple[str, ...], out: Path) -> tuple[int, list[str]]:
+    """Run one bench, showing its output and keeping it; its exit status and its verdicts."""
+    found = []
+    command = [sys.executable, "-u", "-m", f"bench.{name}", *arguments]
+    with (out / f"{name}.txt").open("w", encoding="utf-8") as kept:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            kept.write(line)
+            found += [line.removeprefix(MARK).strip()] if line.startswith(MARK) else []
+    return process.wait(), found
+
+
+def main() -> None:
+    """Run them and print what they found."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)} (default: all)")
+    parser.add_argument("--toy", action="store_true", help="the smallest sizes: whether they run, not how fast")
+    parser.add_argument("--out", type=Path, default=Path("results/bench"), help="default: %(default)s")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.names if name not in BENCHES]:
+        parser.error(f"no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    summary, failed = [], 0
+    for name in arguments.names or BENCHES:
+        print(f"== {name}", flush=True)
+        began = time.monotonic()
+        size = BENCHES[name]
+        status, found = run(name, size.toy if arguments.toy else size.full, arguments.out)
+        failed += status != 0
+        said = [f"FAILED with status {status}: see {arguments.out / name}.txt"] if status else found or ["no verdict"]
+        summary += [f"{name:11} {line}" for line in said]
+        print(f"({time.monotonic() - began:.0f} s)\n", flush=True)
+    print("== what they found" + (", at toy size" if arguments.toy else ""))
+    print("\n".join(summary))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
