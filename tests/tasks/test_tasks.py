@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from thaw.config.tasks import CTC
+from thaw.models import LayeredModel
 from thaw.tasks import Ctc, task_for, tasks_for
 from thaw.tasks.ctc import ctc_loss
 from thaw.training.data import Batch
+from thaw.training.forward import Answer
 from thaw.units import EVERY, Alphabet, ctc_frames
 
 UNITS = Alphabet(" ab")
@@ -28,6 +30,12 @@ def batch(texts: list[str], frames: int) -> Batch:
     )
 
 
+def answer(logits: torch.Tensor, frames: torch.Tensor, given: Batch) -> Answer:
+    """What a head with these logits says."""
+    rows = tuple(range(len(given.ids)))
+    return Answer(EVERY, rows, given, {"output": logits}, frames, given.x, LayeredModel({}, {EVERY: ("output",)}))
+
+
 def spelt(*texts: str) -> torch.Tensor:
     """Logits (B, T, V) whose best path writes a text, a blank after each letter."""
     longest = max(2 * len(text) for text in texts)
@@ -40,7 +48,7 @@ def spelt(*texts: str) -> torch.Tensor:
 def test_counts_are_edits_of_each_utterance_over_its_reference() -> None:
     logits = spelt("ab b", "a  b", "bb")
     frames = torch.tensor([8, 8, 2])  # of the third, one letter is heard
-    counts = Ctc(UNITS).counts(logits, frames, batch(["ab a", "a b", ""], 8))
+    counts = Ctc(UNITS).counts(answer(logits, frames, batch(["ab a", "a b", ""], 8)))
     over = {name: [(each.errors, each.total) for each in edits] for name, edits in counts.items()}
     assert over == {"cer": [(1, 4), (0, 3), (1, 0)], "wer": [(1, 2), (0, 2), (1, 0)]}
 
@@ -49,7 +57,7 @@ def test_losses_are_those_of_the_function() -> None:
     given, frames = batch(["ab a", "bb"], 8), torch.tensor([8, 8])
     logits = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(1))
     expected = ctc_loss(logits, frames, given.targets, given.target_lengths)
-    assert torch.equal(Ctc(UNITS).losses(logits, frames, given), expected)
+    assert torch.equal(Ctc(UNITS).losses(answer(logits, frames, given)), expected)
 
 
 def test_what_a_head_of_the_task_has() -> None:

@@ -25,6 +25,7 @@ from thaw.training.activations import Activations, computed_once
 from thaw.training.central import Central
 from thaw.training.data import read_examples
 from thaw.training.distributed import World
+from thaw.training.forward import forward
 from thaw.training.torch_optim import optimizer_for
 from thaw.units import of_language, units_from, units_of
 
@@ -139,8 +140,11 @@ def test_a_batch_gives_every_utterance_to_its_own_head(tmp_path: Path) -> None:
     assert [answer.head for answer in answers] == ["aa", "bb"]
     for row, (lang, loss) in enumerate(zip(batch.langs, losses.tolist(), strict=True)):
         part = batch.part([row])
-        logits, frames = learner.model(part.x, part.lengths, lang=lang)
-        assert learner.tasks[lang].losses(logits, frames, part).item() == pytest.approx(loss, rel=1e-5)
+        (answer,) = forward(learner.model, part, None)
+        assert (answer.head, [*answer.outputs]) == (lang, [f"layer_6_{lang}"])
+        logits, _ = learner.model(part.x, part.lengths, lang=lang)
+        assert torch.equal(answer.logits, logits)
+        assert learner.tasks[lang].losses(answer).item() == pytest.approx(loss, rel=1e-5)
     words = [of_language(learner.tasks, lang).labels(u) for lang, u in zip(batch.langs, learner.examples.utterances)]  # noqa: B905
     assert batch.targets.tolist() == [label for labels in words for label in labels]
 

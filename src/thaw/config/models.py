@@ -118,12 +118,17 @@ class QuartzNetSpec(Strict):
 ModelSpec = Annotated[DeepSpeechSpec | QuartzNetSpec | BlstmSpec | DnnSpec, Field(discriminator="kind")]
 
 
-def own_names(spec: ModelSpec, lang: str = "") -> tuple[str, ...]:
-    """The names of the layers that a language has for itself, input side first, its head last.
+def heads_beside(spec: ModelSpec) -> int:
+    """How many heads stand side by side for one language."""
+    return 1
 
-    "" stands for all languages, where they share a head: of all layers, that one alone is theirs.
+
+def own_names(spec: ModelSpec, lang: str = "") -> tuple[str, ...]:
+    """The names of the layers that a language has for itself, input side first, its heads last.
+
+    "" stands for all languages, where they share them: of all layers, the heads alone are theirs.
     """
-    own = spec.own if isinstance(spec, DnnSpec) and lang else 1
+    own = spec.own if isinstance(spec, DnnSpec) and lang else heads_beside(spec)
     return tuple(f"{name}_{lang}" if lang else name for name in spec.layer_names[-own:])
 
 
@@ -138,10 +143,15 @@ def head_names(spec: ModelSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:
 
 
 def places(spec: ModelSpec, langs: Iterable[str] = ()) -> tuple[tuple[str, ...], ...]:
-    """The layers by their place in the stack, input side first; where languages have their own, one of each."""
+    """The layers by their place in the stack, input side first.
+
+    At one place stand the layers that languages have of their own there, and the heads.
+    """
     own = [own_names(spec, lang) for lang in sorted(langs) or [""]]
+    heads = heads_beside(spec)
     shared = spec.layer_names[: len(spec.layer_names) - len(own[0])]
-    return (*((name,) for name in shared), *zip(*own, strict=True))
+    below = zip(*(names[:-heads] for names in own), strict=True)
+    return (*((name,) for name in shared), *below, tuple(name for names in own for name in names[-heads:]))
 
 
 def layer_names(spec: ModelSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +40,17 @@ class Layer(nn.Module):
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw fresh initial weights (and buffers) from `generator`, on the CPU, in a fixed order."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What was said, for a model that is taught by it: labels (B, U) int64, 0 beyond an utterance's own `lengths` (B,).
+
+    They are numbered as the head's units, on the device of the features.
+    """
+
+    ids: Tensor
+    lengths: Tensor
 
 
 class Noise:
@@ -116,13 +129,25 @@ def is_norm(module: nn.Module) -> bool:
 
 
 class LayeredModel(nn.Module):
-    """A stack of named layers; every surgery works on `layers` and needs to know nothing else of a model."""
+    """A stack of named layers; every surgery works on `layers` and needs to know nothing else of a model.
 
-    def __init__(self, layers: Mapping[str, Layer], branches: ByLanguage[Sequence[str]] | None = None) -> None:
-        """`branches`: the layers that a language has for itself, behind those that all share; the last is its head."""
+    What is said of a chain of layers holds of all but those of one branch: a model whose heads stand side by side, or
+    read what was said before (a decoder), says in `outputs` how they hang together, and in `path` how far it can go
+    without labels.
+    """
+
+    taught: ClassVar[bool] = False  # whether `outputs` wants labels in training
+
+    def __init__(
+        self, layers: Mapping[str, Layer], branches: ByLanguage[Sequence[str]] | None = None, outputs: int = 1
+    ) -> None:
+        """`branches`: the layers that a language has for itself, behind those that all share; the last `outputs` of
+        them are its heads.
+        """
         super().__init__()
         self.layers = nn.ModuleDict(layers)
         self.branches = branches or {EVERY: tuple(layers)[-1:]}
+        self.heads_of = {lang: tuple(branch[-outputs:]) for lang, branch in self.branches.items()}
         own = {name for branch in self.branches.values() for name in branch}
         self.trunk = tuple(name for name in layers if name not in own)  # what all languages share
         self.still: frozenset[str] = frozenset()  # layers whose norms keep their statistics in training too
@@ -130,15 +155,19 @@ class LayeredModel(nn.Module):
     @property
     def heads(self) -> tuple[str, ...]:
         """The layers whose outputs are classes."""
-        return tuple(branch[-1] for branch in self.branches.values())
+        return tuple(head for heads in self.heads_of.values() for head in heads)
 
     @property
     def places(self) -> tuple[tuple[str, ...], ...]:
-        """The layers by their place in the stack, input side first; where languages have their own, one of each."""
-        return (*((name,) for name in self.trunk), *zip(*self.branches.values(), strict=True))
+        """The layers by their place in the stack, input side first.
+
+        At one place stand the layers that languages have of their own there, and the heads.
+        """
+        below = [branch[: -len(self.heads_of[lang])] for lang, branch in self.branches.items()]
+        return (*((name,) for name in self.trunk), *zip(*below, strict=True), self.heads)
 
     def path(self, lang: str = EVERY) -> tuple[str, ...]:
-        """The layers that an utterance of a language goes through."""
+        """The layers that an utterance of a language goes through, one after the other, to logits."""
         return (*self.trunk, *of_language(self.branches, lang))
 
     def layer(self, name: str) -> Layer:
@@ -210,7 +239,21 @@ class LayeredModel(nn.Module):
         `done` layers are taken to have been computed: x is the output of the last of them. `upto` layers: the output
         of the last of those instead of logits. `lang`: whose head, where languages have their own.
         """
-        for name in (self.path(lang) if upto is None else self.trunk)[done:upto]:
+        return self._through((self.path(lang) if upto is None else self.trunk)[done:upto], x, lengths, noise)
+
+    def outputs(
+        self, x: Tensor, lengths: Tensor, noise: Noise | None = None, lang: str = EVERY, labels: Labels | None = None
+    ) -> dict[str, Tensor]:
+        """What each head of a language says, by its name, of what the trunk has made: x (B, T, H), lengths (B,).
+
+        A model that is `taught` reads the labels; their lengths are those of its outputs, or in them.
+        """
+        logits, _ = self._through(of_language(self.branches, lang), x, lengths, noise)
+        return {of_language(self.heads_of, lang)[0]: logits}
+
+    def _through(self, names: Iterable[str], x: Tensor, lengths: Tensor, noise: Noise | None) -> tuple[Tensor, Tensor]:
+        """A batch through these layers, one after the other."""
+        for name in names:
             drop = keep if noise is None else noise.drop_for(name)
             x, lengths = self.layer(name)(x, lengths, drop)
         return x, lengths

@@ -86,8 +86,7 @@ def _operations(recipe: RunRecipe, model: LayeredModel, start: ByLanguage[Units]
     if drawn := tuple(layer for layer in fresh if layer not in elsewhere):
         yield Reset(drawn, "draw", recipe.seed, recipe.draw)
     for lang, units in units_of(recipe).items() if recipe.output_rows == "shared" else ():
-        head = model.branches[lang][-1]
-        if head in recipe.reset:
+        for head in [head for head in model.heads_of[lang] if head in recipe.reset]:
             rows = shared_rows(_characters(units), _characters(of_language(start, lang)), recipe.letters)
             yield KeepRows(head, tuple(rows.items()))
     if recipe.freeze:

@@ -55,8 +55,8 @@ def check_heads(
 ) -> None:
     """UserError where a head would come from a model whose classes mean other letters."""
     acts = last_acts(operations)
-    for lang, units in units_of(recipe).items():
-        head = model.branches[lang][-1]
+    units_by_head = [(lang, units, head) for lang, units in units_of(recipe).items() for head in model.heads_of[lang]]
+    for lang, units, head in units_by_head:
         act = acts.get(head)
         if isinstance(act, Load) and (origin := origins[act.origin]).units.get(lang, units).plain() != units.plain():
             raise UserError(

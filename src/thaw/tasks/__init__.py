@@ -1,7 +1,7 @@
 """Tasks: what is learnt and how it is judged. A task owns the loss, the counts, and the measure that selects.
 
 A learner knows steps and weights, and asks the task for the rest; a head has a task, with the head's own units.
-Shapes: B batch, T frames, V classes of one head.
+Shapes: B batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from thaw.units import ByLanguage, Units
 
 if TYPE_CHECKING:
     from thaw.corpora.manifest import Utterance
-    from thaw.training.data import Batch
+    from thaw.training.forward import Answer
 
 __all__ = ["Ctc", "Task", "task_for", "tasks_for"]
 
@@ -39,13 +39,13 @@ class Task(Protocol):
     def least_frames(self, labels: Sequence[int]) -> int:
         """The fewest output frames that can tell these labels."""
 
-    def losses(self, logits: Tensor, frames: Tensor, batch: Batch) -> Tensor:
-        """Losses (B,), fp32, in nats per utterance, of logits (B, T, V) with `frames` (B,) valid ones.
+    def losses(self, answer: Answer) -> Tensor:
+        """Losses (B,), fp32, in nats per utterance, of what the heads say of a batch.
 
         One that is not finite leaves its utterance out.
         """
 
-    def counts(self, logits: Tensor, frames: Tensor, batch: Batch) -> Mapping[str, Sequence[AnyCounts]]:
+    def counts(self, answer: Answer) -> Mapping[str, Sequence[AnyCounts]]:
         """For each measure, the counts of every utterance of the batch."""
 
     def select(self, dev: Mapping[str, float | None]) -> float:

@@ -18,7 +18,7 @@ from thaw.units import Units, ctc_frames
 
 if TYPE_CHECKING:
     from thaw.corpora.manifest import Utterance
-    from thaw.training.data import Batch
+    from thaw.training.forward import Answer
 
 CUDNN_LONGEST_TARGET = 255  # labels; cuDNN's kernel takes no more
 
@@ -45,15 +45,15 @@ class Ctc:
         """See `ctc_frames`."""
         return ctc_frames(labels)
 
-    def losses(self, logits: Tensor, frames: Tensor, batch: Batch) -> Tensor:
+    def losses(self, answer: Answer) -> Tensor:
         """Losses (B,) by `ctc_loss`."""
-        return ctc_loss(logits, frames, batch.targets, batch.target_lengths)
+        return ctc_loss(answer.logits, answer.frames, answer.batch.targets, answer.batch.target_lengths)
 
-    def counts(self, logits: Tensor, frames: Tensor, batch: Batch) -> dict[str, list[Edits]]:
+    def counts(self, answer: Answer) -> dict[str, list[Edits]]:
         """Edits of the best path's characters and words, over those of the reference."""
-        rows = logits.float().cpu().numpy()
+        rows = answer.logits.float().cpu().numpy()
         counts: dict[str, list[Edits]] = {"cer": [], "wer": []}
-        for row, length, reference in zip(rows, frames.tolist(), batch.texts, strict=True):
+        for row, length, reference in zip(rows, answer.frames.tolist(), answer.batch.texts, strict=True):
             hypothesis = greedy(row[:length], self.units)
             counts["cer"].append(count_characters(reference, hypothesis))
             counts["wer"].append(count_words(reference, hypothesis))

@@ -166,7 +166,7 @@ class Central:
         """Losses (B,), and the answer of each head. The loss is fp32 also where the model runs in bf16."""
         with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             answers = forward(self.model, batch, noise, self.done)
-        losses = [self.tasks[answer.head].losses(answer.logits, answer.frames, answer.batch) for answer in answers]
+        losses = [self.tasks[answer.head].losses(answer) for answer in answers]
         if len(answers) == 1:
             return losses[0], answers
         order = torch.tensor([row for answer in answers for row in answer.rows]).argsort()

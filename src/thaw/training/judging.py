@@ -62,7 +62,7 @@ class Judged:
         values, langs = losses.tolist(), [""] * len(losses)
         counts: list[list[float]] = [[] for _ in values]  # of each row, errors and total by measure
         for answer in answers:
-            by_measure = self.tasks[answer.head].counts(answer.logits, answer.frames, answer.batch)
+            by_measure = self.tasks[answer.head].counts(answer)
             for place, row in enumerate(answer.rows):
                 langs[row] = answer.batch.langs[place]
                 found = [by_measure[measure][place] for measure in self.measures]
