@@ -22,9 +22,9 @@ from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR, Unfinished, UserError,
 
 RULES = (
     *("fetch", "audio", "manifest", "part", "lm", "checkpoint"),
-    *("train", "decode", "probe", "score", "exhibit", "report"),
+    *("train", "decode", "probe", "evidence", "score", "exhibit", "report"),
 )
-PEOPLE = ("runs", "plan", "why", "gc", "verify", "transcribe", "features")
+PEOPLE = ("runs", "plan", "why", "gc", "verify", "transcribe", "features", "layers")
 SYSTEM = (OSError, MemoryError, UnicodeError, RecursionError)
 
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from thaw.config.models import Strict
 from thaw.config.numbers import Count, Int
 from thaw.config.sources import Positive, Split
+from thaw.config.strict import Strict
 
 
 class EvidenceSpec(Strict):

@@ -1,4 +1,4 @@
-"""How far a run moved its layers: churn (Zhou et al. 2022), from the weights before the first step to a later snapshot."""
+"""How far a run moved its layers: churn (Zhou et al. 2022), from before the first step to a later snapshot."""
 
 from __future__ import annotations
 

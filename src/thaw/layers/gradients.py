@@ -84,19 +84,18 @@ def gradients(
     model: LayeredModel,
     task: Task,
     examples: Examples,
-    chosen: Sequence[int],
     *,
     head_epochs: int,
     seed: int,
     device: torch.device,
 ) -> Gradients:
-    """Those of `model`'s trunk on the utterances `chosen`; its head is drawn already, and fitted here.
+    """Those of `model`'s trunk on `examples`; its one head is drawn already, and fitted here.
 
     Norms keep their statistics, dropout is off. UserError where no utterance has a finite loss.
     """
     model.still = frozenset(model.layers)
     model.train()  # for cuDNN's LSTM, which has no backward pass in evaluation; norms stand still, nothing is random
-    usable, losses = fit_head(model, task, examples, chosen, head_epochs, seed, device)
+    usable, losses = fit_head(model, task, examples, head_epochs, seed, device)
     model.requires_grad_(True)
     found = {layer: LayerGradients(list(model.layer(layer).parameters())) for layer in model.trunk}
     for index in usable:
@@ -122,7 +121,6 @@ def fit_head(
     model: LayeredModel,
     task: Task,
     examples: Examples,
-    chosen: Sequence[int],
     epochs: int,
     seed: int,
     device: torch.device,
@@ -133,7 +131,7 @@ def fit_head(
     below: dict[int, tuple[Tensor, int]] = {}
     first = {}
     with torch.no_grad():
-        for index in chosen:
+        for index in range(len(examples)):
             batch = examples.batch([index]).to(device)
             x, frames = model(batch.x, batch.lengths, upto=trunk)
             loss = float(_loss(model, task, batch, x, frames))
@@ -142,7 +140,7 @@ def fit_head(
                 first[index] = loss
     if not below:
         raise UserError(
-            f"none of {len(chosen)} utterances has a finite loss: the model gives too few frames for their texts, or "
+            f"none of {len(examples)} utterances has a finite loss: the model gives too few frames for their texts, or "
             "its weights are no numbers"
         )
     [head] = model.heads
@@ -155,7 +153,7 @@ def fit_head(
             rows = [usable[place] for place in order[start : start + HEAD_BATCH]]
             x, frames = _stacked([below[row] for row in rows], device)
             optimizer.zero_grad(set_to_none=True)
-            _loss(model, task, examples.batch(rows), x, frames).mean().backward()
+            _loss(model, task, examples.batch(rows), x, frames).mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     last = []
     with torch.no_grad():

@@ -26,6 +26,8 @@ PREDICTORS: dict[str, Predictor] = {
     "depth": Predictor("Depth", 1, "", "the custom: the first layers are frozen"),
     "rerand": Predictor("Reset to draws", 1, "resets", "Zhang et al. 2022; Zhou et al. 2022"),
     "reinit": Predictor("Reset to first", 1, "resets", "Zhang et al. 2022; Zhou et al. 2022"),
+    "rerand-loss": Predictor("Reset to draws, loss", 1, "resets", "the same, by the loss"),
+    "reinit-loss": Predictor("Reset to first, loss", 1, "resets", "the same, by the loss"),
     "churn": Predictor("Churn", 1, "change", "Zhou et al. 2022"),
     "rgn": Predictor("Auto-RGN", 1, "gradients", "Lee et al. 2023"),
     "snr": Predictor("Gradient SNR", 1, "gradients", "after Lee et al. 2023"),
@@ -41,7 +43,7 @@ def harm(predictor: str, scores: Scores) -> dict[str, float]:
 
 
 def least_harm(predictor: str, scores: Scores, count: int) -> tuple[str, ...]:
-    """The `count` layers that are predicted to do least harm frozen, in the model's order; of equals, the lower ones."""
+    """The `count` layers predicted to do least harm frozen, in the model's order; of equals, the lower ones."""
     predicted = harm(predictor, scores)
     order = list(scores)
     chosen = set(sorted(order, key=lambda layer: (predicted[layer], order.index(layer)))[:count])
