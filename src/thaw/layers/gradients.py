@@ -10,8 +10,8 @@ Shapes: B batch, T frames, F features, H hidden units.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from thaw.models import LayeredModel
 from thaw.randomness import rng
 from thaw.tasks import Task
 from thaw.training.data import Batch, Examples
+from thaw.training.forward import forward
 
 HEAD_BATCH = 16
 HEAD_RATE = 0.01  # of Adam, for the head alone
@@ -101,8 +102,7 @@ def gradients(
     for index in usable:
         model.zero_grad(set_to_none=True)
         batch = examples.batch([index]).to(device)
-        logits, frames = model(batch.x, batch.lengths)
-        task.losses(logits, frames, batch).sum().backward()  # type: ignore[no-untyped-call]
+        _losses(model, task, batch).sum().backward()  # type: ignore[no-untyped-call]
         for layer in found.values():
             layer.add()
     model.zero_grad(set_to_none=True)
@@ -128,15 +128,15 @@ def fit_head(
     """Fit the head alone; gives the utterances whose loss is finite, and their mean loss before and after."""
     model.requires_grad_(False)
     trunk = len(model.trunk)
-    below: dict[int, tuple[Tensor, int]] = {}
+    below: dict[int, Tensor] = {}
     first = {}
     with torch.no_grad():
         for index in range(len(examples)):
             batch = examples.batch([index]).to(device)
             x, frames = model(batch.x, batch.lengths, upto=trunk)
-            loss = float(_loss(model, task, batch, x, frames))
+            loss = float(_losses(model, task, replace(batch, x=x, lengths=frames), trunk))
             if math.isfinite(loss):
-                below[index] = x[0, : int(frames)].cpu(), int(frames)
+                below[index] = x[0, : int(frames)].cpu()
                 first[index] = loss
     if not below:
         raise UserError(
@@ -151,28 +151,26 @@ def fit_head(
         order = rng(seed, "head", epoch).permutation(len(usable)).tolist()
         for start in range(0, len(order), HEAD_BATCH):
             rows = [usable[place] for place in order[start : start + HEAD_BATCH]]
-            x, frames = _stacked([below[row] for row in rows], device)
             optimizer.zero_grad(set_to_none=True)
-            _loss(model, task, examples.batch(rows), x, frames).mean().backward()  # type: ignore[no-untyped-call]
+            _losses(model, task, _encoded(examples, rows, below, device), trunk).mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     last = []
     with torch.no_grad():
         for index in usable:
-            x, frames = _stacked([below[index]], device)
-            last.append(float(_loss(model, task, examples.batch([index]), x, frames)))
+            last.append(float(_losses(model, task, _encoded(examples, [index], below, device), trunk)))
     return usable, (math.fsum(first.values()) / len(first), math.fsum(last) / len(last))
 
 
-def _loss(model: LayeredModel, task: Task, batch: Batch, x: Tensor, frames: Tensor) -> Tensor:
-    """Losses (B,) of the head on what the trunk gives, x (B, T, H)."""
-    logits, frames = model(x, frames, done=len(model.trunk))
-    return task.losses(logits, frames, batch)
+def _losses(model: LayeredModel, task: Task, batch: Batch, done: int = 0) -> Tensor:
+    """Losses (B,) of a batch of features, or of what `done` layers have made of them."""
+    [answer] = forward(model, batch, None, done)
+    return task.losses(answer)
 
 
-def _stacked(rows: Sequence[tuple[Tensor, int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Outputs (T, H) of single utterances as a padded batch."""
-    longest = max(count for _, count in rows)
-    x = torch.zeros(len(rows), longest, rows[0][0].shape[1])
-    for place, (row, count) in zip(x, rows, strict=True):
-        place[:count] = row
-    return x.to(device), torch.tensor([count for _, count in rows], device=device)
+def _encoded(examples: Examples, rows: Sequence[int], below: Mapping[int, Tensor], device: torch.device) -> Batch:
+    """A batch of utterances with what the trunk makes of each (T, H) instead of features."""
+    lengths = torch.tensor([len(below[row]) for row in rows])
+    x = torch.zeros(len(rows), int(lengths.max()), below[rows[0]].shape[1])
+    for place, row in zip(x, rows, strict=True):
+        place[: len(below[row])] = below[row]
+    return replace(examples.batch(rows), x=x.to(device), lengths=lengths.to(device))

@@ -24,15 +24,15 @@ class Predictor:
 
 PREDICTORS: dict[str, Predictor] = {
     "depth": Predictor("Depth", 1, "", "the custom: the first layers are frozen"),
-    "rerand": Predictor("Reset to draws", 1, "resets", "Zhang et al. 2022; Zhou et al. 2022"),
-    "reinit": Predictor("Reset to first", 1, "resets", "Zhang et al. 2022; Zhou et al. 2022"),
-    "rerand-loss": Predictor("Reset to draws, loss", 1, "resets", "the same, by the loss"),
-    "reinit-loss": Predictor("Reset to first, loss", 1, "resets", "the same, by the loss"),
+    "rerand": Predictor("Re-rand", 1, "resets", "Zhang et al. 2022; Zhou et al. 2022"),
+    "reinit": Predictor("Re-init", 1, "resets", "Zhang et al. 2022; Zhou et al. 2022"),
+    "rerand-loss": Predictor("Re-rand (loss)", 1, "resets", "the same, by the loss"),
+    "reinit-loss": Predictor("Re-init (loss)", 1, "resets", "the same, by the loss"),
     "churn": Predictor("Churn", 1, "change", "Zhou et al. 2022"),
     "rgn": Predictor("Auto-RGN", 1, "gradients", "Lee et al. 2023"),
-    "snr": Predictor("Gradient SNR", 1, "gradients", "after Lee et al. 2023"),
+    "snr": Predictor("SNR", 1, "gradients", "after Lee et al. 2023"),
     "fisher": Predictor("Fisher", 1, "gradients", "empirical Fisher information"),
-    "cka": Predictor("CKA to first", -1, "likeness", "Kornblith et al. 2019"),
+    "cka": Predictor("CKA", -1, "likeness", "Kornblith et al. 2019"),
 }
 BASELINE = "depth"
 
