@@ -94,9 +94,9 @@ def test_loss_is_the_mean_of_nats_per_utterance(make: MakeLearner) -> None:
     expected = ctc_loss(logits, frames, batch.targets, batch.target_lengths).mean()
     expected.backward()
     wanted = gradients(learner)
-    loss, counted, bad = learner.accumulate(range(24))
-    assert (counted, bad) == (24, [])
-    assert loss / 24 == pytest.approx(expected.item(), rel=1e-6)
+    heard = learner.accumulate(range(24))
+    assert (heard.utterances, heard.weight, heard.left_out) == (24, 24, [])
+    assert heard.loss / 24 == pytest.approx(expected.item(), rel=1e-6)
     for got, want in zip(gradients(learner), wanted, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-7)
 
@@ -146,11 +146,11 @@ def test_clipping_bounds_the_step_and_reports_the_norm_before(make: MakeLearner)
 
 def test_dropout_acts_in_training_only(make: MakeLearner) -> None:
     learner = make(dropout=0.5)
-    first, _, _ = learner.accumulate(range(8))
+    first = learner.accumulate(range(8)).loss
     learner.progress.epoch = 2
-    assert learner.accumulate(range(8))[0] != first  # other masks in another epoch
+    assert learner.accumulate(range(8)).loss != first  # other masks in another epoch
     learner.progress.epoch = 1
-    assert learner.accumulate(range(8))[0] == first
+    assert learner.accumulate(range(8)).loss == first
     assert learner.evaluate_batch(range(10)) == learner.evaluate_batch(range(10))
 
 
@@ -179,11 +179,11 @@ AUGMENTED = {
 
 def test_augmentation_changes_training_utterances_and_leaves_dev_alone(make: MakeLearner) -> None:
     plain, augmented = make(dropout=0.0), make(dropout=0.0, **AUGMENTED)
-    assert augmented.accumulate(range(8))[0] != plain.accumulate(range(8))[0]
+    assert augmented.accumulate(range(8)).loss != plain.accumulate(range(8)).loss
     assert augmented.evaluate_batch(range(10)) == plain.evaluate_batch(range(10))
-    first, _, _ = augmented.accumulate(range(8))
+    first = augmented.accumulate(range(8)).loss
     augmented.progress.epoch = 2
-    assert augmented.accumulate(range(8))[0] != first
+    assert augmented.accumulate(range(8)).loss != first
     row = run_to_end(make(**AUGMENTED))[0]
     assert row["audio_seconds"] == pytest.approx(plain.examples.seconds(range(24)))  # as the manifest has it
 
@@ -217,11 +217,11 @@ def test_utterances_without_a_finite_loss_are_named_and_left_out(tmp_path: Path)
     clean = make_learner(tmp_path, dropout=0.0)
     bad = learner.examples.utterances[3]
     poison(learner, bad.id)
-    loss, counted, left_out = learner.accumulate(range(8))
-    learner.whole_gradient(8, counted)
+    heard = learner.accumulate(range(8))
+    learner.whole_gradient(8, heard.weight)
     rest = [0, 1, 2, 4, 5, 6, 7]
-    clean_loss, _, _ = clean.accumulate(rest)
-    assert (loss, counted, left_out) == (clean_loss, 7, [bad.id])
+    alone = clean.accumulate(rest)
+    assert (heard.loss, heard.utterances, heard.left_out) == (alone.loss, 7, [bad.id])
     for got, want in zip(gradients(learner), gradients(clean), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-7)  # the mean over the seven that count
     frames = len(learner.examples.features(3))

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--start", nargs="?", type=Path, metavar="MODEL", help="model to start from, if the recipe has a start")
     add("--start-optimizer", nargs="?", type=Path, metavar="FILE", help="its optimizer state, if that is transferred")
     add("--load", nargs="*", type=Path, default=(), metavar="MODEL", help="models of the recipe's loads, in its order")
+    add("--alignment", nargs="*", type=Path, default=(), metavar="FILE", help="alignments of --train, then of --dev")
     add("--state", required=True, type=Path, metavar="DIR", help="where unfinished trainings live")
     add("--budget", type=span, default=0.0, metavar="S", help="stop, to go on later, within S seconds; 0: never")
     add("--runtime", type=span, default=0.0, metavar="MIN", help="stop within a job's time limit; 0: none")
@@ -101,6 +102,7 @@ def start(args: argparse.Namespace) -> None:
             start=args.start,
             start_optimizer=args.start_optimizer,
             loads=args.load,
+            alignments=args.alignment,
             state=args.state,
             budget=budget(args.budget, args.runtime),
             wait=args.wait,

@@ -73,6 +73,7 @@ class RunRecipe(Strict):
     output_rows: str = "fresh"
     letters: dict[str, str] = {}
     heads: dict[str, str] = {}  # language -> alphabet, where several are learnt, each with an output layer of its own
+    alignments: tuple[str, ...] = ()  # identities, one for each corpus: what the task `frames` learns
 
     @field_validator("frozen")
     @classmethod

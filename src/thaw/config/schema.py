@@ -20,7 +20,7 @@ from thaw.config.sources import Split as Split
 from thaw.config.sources import SyntheticSource as SyntheticSource
 from thaw.config.starts import BEST, SCRATCH, SOURCE, Snapshot, Start, epoch_of
 from thaw.config.strict import Strict
-from thaw.config.tasks import CTC, TaskSpec
+from thaw.config.tasks import CTC, FramesSpec, TaskSpec
 
 # --- corpora --------------------------------------------------------------------------------------
 
@@ -158,6 +158,8 @@ class RecipeSpec(Strict):
                 raise ValueError(f"{key}: {self.optimizer} has none; {owner} has")
         if never := [one for one in self.snapshots if (epoch_of(one) or 0) > self.epochs]:
             raise ValueError(f"snapshots: a training of {self.epochs} epochs has no {', '.join(never)}")
+        if isinstance(self.task, FramesSpec) and self.augmentation.speed:
+            raise ValueError("augmentation.speed: it changes how many frames there are, which alignments do not follow")
         if self.warmup_steps and self.warmup_ratio:
             raise ValueError("give warmup_steps or warmup_ratio, not both")
         if self.min_learning_rate and self.schedule == "constant":

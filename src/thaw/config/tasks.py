@@ -6,7 +6,9 @@ default, since defaults are dropped before a recipe is hashed.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from thaw.config.strict import Strict
 
@@ -17,6 +19,12 @@ class CtcSpec(Strict):
     kind: Literal["ctc"]
 
 
-TaskSpec = CtcSpec
+class FramesSpec(Strict):
+    """A tied state for every frame, from an alignment (`thaw align`): what a DNN of a hybrid learns."""
+
+    kind: Literal["frames"]
+
+
+TaskSpec = Annotated[CtcSpec | FramesSpec, Field(discriminator="kind")]
 
 CTC = CtcSpec(kind="ctc")

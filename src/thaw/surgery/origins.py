@@ -16,7 +16,7 @@ from thaw.models import LayeredModel, load_model
 from thaw.models.layered import layer_of
 from thaw.surgery.checks import last_acts
 from thaw.surgery.operations import START, Load, Operation
-from thaw.units import Units, units_from, units_of
+from thaw.units import ByLanguage, Units, units_from
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,14 @@ def read_origins(recipe: RunRecipe, start: Path | None, loads: Sequence[Path] = 
 
 
 def check_heads(
-    recipe: RunRecipe, model: LayeredModel, operations: Sequence[Operation], origins: Mapping[str, Origin]
+    heads: ByLanguage[Units],
+    model: LayeredModel,
+    operations: Sequence[Operation],
+    origins: Mapping[str, Origin],
 ) -> None:
-    """UserError where a head would come from a model whose classes mean other letters."""
+    """UserError where a head, with the units of `heads`, would come from a model whose classes mean others."""
     acts = last_acts(operations)
-    units_by_head = [(lang, units, head) for lang, units in units_of(recipe).items() for head in model.heads_of[lang]]
+    units_by_head = [(lang, units, head) for lang, units in heads.items() for head in model.heads_of[lang]]
     for lang, units, head in units_by_head:
         act = acts.get(head)
         if isinstance(act, Load) and (origin := origins[act.origin]).units.get(lang, units).plain() != units.plain():

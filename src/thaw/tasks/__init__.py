@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from thaw.config.tasks import TaskSpec
+from thaw.config.tasks import CtcSpec, FramesSpec, TaskSpec
 from thaw.scoring.measures import AnyCounts
 from thaw.tasks.ctc import Ctc
+from thaw.tasks.frames import Frames
 from thaw.units import ByLanguage, Units
 
 if TYPE_CHECKING:
     from thaw.corpora.manifest import Utterance
     from thaw.training.forward import Answer
 
-__all__ = ["Ctc", "Task", "task_for", "tasks_for"]
+__all__ = ["Ctc", "Frames", "Task", "task_for", "tasks_for"]
 
 
 class Task(Protocol):
@@ -39,8 +40,11 @@ class Task(Protocol):
     def least_frames(self, labels: Sequence[int]) -> int:
         """The fewest output frames that can tell these labels."""
 
+    def weight(self, labels: int) -> int:
+        """What an utterance with so many labels counts in a mean loss: 1, or its frames or tokens."""
+
     def losses(self, answer: Answer) -> Tensor:
-        """Losses (B,), fp32, in nats per utterance, of what the heads say of a batch.
+        """Losses (B,), fp32, in nats, each of a whole utterance, of what the heads say of a batch.
 
         One that is not finite leaves its utterance out.
         """
@@ -49,12 +53,16 @@ class Task(Protocol):
         """For each measure, the counts of every utterance of the batch."""
 
     def select(self, dev: Mapping[str, float | None]) -> float:
-        """How good an epoch is, lower is better: from "loss" (the mean over utterances) and the rates of `measures`."""
+        """How good an epoch is, lower is better: from "loss" (the mean by `weight`) and the rates of `measures`."""
 
 
 def task_for(spec: TaskSpec, units: Units) -> Task:
     """The task of a head with these units."""
-    return Ctc(units)  # the only kind so far
+    match spec:
+        case CtcSpec():
+            return Ctc(units)
+        case FramesSpec():
+            return Frames(units)
 
 
 def tasks_for(spec: TaskSpec, units: ByLanguage[Units]) -> dict[str, Task]:

@@ -45,6 +45,10 @@ class Ctc:
         """See `ctc_frames`."""
         return ctc_frames(labels)
 
+    def weight(self, labels: int) -> int:
+        """1: mozilla/DeepSpeech v0.7.4 train.py takes the mean over utterances, however long."""
+        return 1
+
     def losses(self, answer: Answer) -> Tensor:
         """Losses (B,) by `ctc_loss`."""
         return ctc_loss(answer.logits, answer.frames, answer.batch.targets, answer.batch.target_lengths)

@@ -72,6 +72,7 @@ class Activations(Examples):
         self.utterances = examples.utterances
         self.labels = examples.labels
         self.tasks = examples.tasks
+        self.left_out = examples.left_out
         self.examples = examples
         self.model = model
         self.done = done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,22 @@ from thaw.config.run import RunRecipe
 from thaw.config.starts import BEST
 from thaw.errors import UserError
 from thaw.models import build, load_tensors
+from thaw.models.dnn import Spliced
 from thaw.models.layered import LayeredModel
 from thaw.surgery.operations import START, operations_of
 from thaw.surgery.origins import check_heads, read_origins
 from thaw.surgery.surgery import Surgery, prepare
-from thaw.tasks import tasks_for
 from thaw.training.activations import Activations, computed_once
 from thaw.training.central import Central
-from thaw.training.data import read_examples
+from thaw.training.data import Examples, read_examples
 from thaw.training.distributed import World
 from thaw.training.learner import Learner
+from thaw.training.material import material_of
 from thaw.training.optim import Optimizer
 from thaw.training.torch_optim import optimizer_for
-from thaw.units import units_of
+from thaw.units import ByLanguage, Units
+
+MOST_FITTED = 2000  # utterances, from all durations alike: more say nothing more of means
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Job:
     state: Path
     start: Path | None = None
     start_optimizer: Path | None = None
+    alignments: Sequence[Path] = ()  # of `train`, then of `dev`, where the task learns from them
     loads: Sequence[Path] = ()  # the files of the recipe's `loads`, in its order
     budget: float = 0.0  # seconds; 0: none
     wait: float = 0.0  # seconds, for another trainer at work on the same state
@@ -70,6 +74,7 @@ class Begun:
     """A learner at its first step, the surgery that prepared its model, and what the checks said."""
 
     learner: Learner
+    units: ByLanguage[Units]  # of the model's heads
     surgery: Surgery
     checks: dict[str, Any]
 
@@ -81,11 +86,15 @@ class Begun:
 def begin(job: Job, world: World, say: Callable[[str], None]) -> Begun:
     """The central learner of a job; UserError where its inputs do not fit together."""
     recipe = job.recipe
-    tasks = tasks_for(recipe.recipe.task, units_of(recipe))
-    examples, dev = (read_examples(paths, tasks, recipe.model.frontend) for paths in (job.train, job.dev))
+    material = material_of(recipe, job.train, job.dev, job.alignments)
+    tasks = material.tasks
+    examples, dev = (
+        read_examples(paths, tasks, recipe.model.frontend, wanted=material.has) for paths in (job.train, job.dev)
+    )
     model = build(recipe.model, {lang: task.classes for lang, task in tasks.items()})
-    surgery = operate(job, model)
+    surgery = operate(job, model, material.units)
     checks: dict[str, Any] = {"start": surgery.check_start()}
+    fit_inputs(model, surgery.fresh, examples)
     model.to(world.device)
     optimizer = optimizer_for(recipe.recipe, surgery.trainable())
     if recipe.optimizer_state == "transferred":
@@ -103,15 +112,23 @@ def begin(job: Job, world: World, say: Callable[[str], None]) -> Begun:
             f"the training set has {len(examples)} utterances and drop_last is on, so a batch of "
             f"{recipe.recipe.batch_size} is never full; lower batch_size or set drop_last: false"
         )
-    return Begun(learner, surgery, checks)
+    return Begun(learner, material.units, surgery, checks)
 
 
-def operate(job: Job, model: LayeredModel) -> Surgery:
+def fit_inputs(model: LayeredModel, fresh: Collection[str], examples: Examples) -> None:
+    """Layers that normalise what comes in learn how from the training set, where nothing else says it."""
+    step = -(-len(examples) // MOST_FITTED)
+    for name in fresh:
+        if isinstance(layer := model.layer(name), Spliced):
+            layer.fit(examples.features(index) for index in range(0, len(examples), step))
+
+
+def operate(job: Job, model: LayeredModel, units: ByLanguage[Units]) -> Surgery:
     """Give the model its first weights, from wherever the recipe says, and freeze what it freezes."""
     origins = read_origins(job.recipe, job.start, job.loads)
     start = origins.get(START)
     operations = operations_of(job.recipe, model, start.units if start else None)
-    check_heads(job.recipe, model, operations, origins)
+    check_heads(units, model, operations, origins)
     sources = {name: origin.tensors for name, origin in origins.items()}
     return prepare(model, operations, sources, start.meta if start else None)
 

@@ -2,17 +2,18 @@
 
 `Central.run` is a generator. It yields after every step, every dev batch and every epoch, and at each yield the learner
 is in a state that can be saved, so whoever drives it (`thaw.training.session`) may save, stop or go on there. What is
-learnt is the task's affair (`thaw.tasks`).
+learnt is the task's affair (`thaw.tasks`), and so is what a mean loss is the mean of.
 
-Shapes: B batch, T frames, V classes. Losses are nats per utterance, not divided by length, as mozilla/DeepSpeech v0.7.4
-training/deepspeech_training/train.py (`calculate_mean_edit_distance_and_loss`) has them.
+Shapes: B batch, T frames, V classes. Losses are nats; of CTC, each of an utterance and not divided by its length, as
+mozilla/DeepSpeech v0.7.4 training/deepspeech_training/train.py (`calculate_mean_edit_distance_and_loss`) has them.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,6 +32,16 @@ from thaw.training.learner import Diverged, Kept, Moment, Place
 from thaw.training.optim import Optimizer
 from thaw.training.progress import Buffers, Progress, Sums, copied, under
 from thaw.training.schedule import rate
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a step went through, over all processes."""
+
+    loss: float  # nats, summed
+    utterances: int  # with a finite loss
+    weight: int  # of these in a mean loss, by their tasks
+    left_out: list[str]  # ids of the others
 
 
 class Central:
@@ -108,18 +119,19 @@ class Central:
         began = time.perf_counter()
         progress, sums = self.progress, self.progress.sums
         self.buffers.hold()
-        loss, counted, bad = self.accumulate(indices)
-        norm = self.whole_gradient(len(indices), counted)
+        heard = self.accumulate(indices)
+        norm = self.whole_gradient(self.weight(indices), heard.weight)
         if math.isfinite(norm):
             self.optimizer.step(self.learning_rate(progress.step + 1))
-            sums.loss += loss
-            sums.utterances += counted
+            sums.loss += heard.loss
+            sums.utterances += heard.utterances
+            sums.weight += heard.weight
             sums.gradient_norm += norm
             progress.skipped = 0
         else:
-            self.skip(indices, "its gradient is not finite" if counted else "no loss of it is finite")
+            self.skip(indices, "its gradient is not finite" if heard.utterances else "no loss of it is finite")
         seconds = self.examples.seconds(indices)
-        sums.non_finite += bad
+        sums.non_finite += heard.left_out
         sums.steps += 1
         sums.audio_seconds += seconds
         sums.seconds += time.perf_counter() - began
@@ -127,14 +139,18 @@ class Central:
         progress.step += 1
         progress.batch += 1
 
-    def accumulate(self, indices: Sequence[int]) -> tuple[float, int, list[str]]:
-        """Gradients of this process's share of (summed losses / utterances of the whole batch).
+    def weight(self, indices: Iterable[int]) -> int:
+        """What utterances count in a mean loss, by their tasks."""
+        return sum(self.tasks[self.examples.head(i)].weight(len(self.examples.labels[i])) for i in indices)
+
+    def accumulate(self, indices: Sequence[int]) -> Heard:
+        """Gradients of this process's share of (summed losses / weight of the whole batch).
 
         Utterances whose loss is not finite are left out by another forward pass without them: masking would not do,
         since zero times infinity is no gradient. Buffers are then what they are without them, and without features that
-        are not finite, which would reach the whole batch through its norms. Gives, over all processes, the summed loss,
-        the number of utterances in it, and the ids of those left out.
+        are not finite, which would reach the whole batch through its norms. Gives what was heard over all processes.
         """
+        planned = self.weight(indices)
         self.optimizer.zero_grad()
         share, bad = list(self.world.share(indices)), list[int]()
         values: list[float] = []
@@ -150,17 +166,19 @@ class Central:
             values = losses.tolist()
             wrong = [i for i, value in zip(share, values, strict=True) if not math.isfinite(value)]
             if not wrong:
-                (losses.sum() / len(indices)).backward()  # type: ignore[no-untyped-call]
+                (losses.sum() / planned).backward()  # type: ignore[no-untyped-call]
                 break
             bad += wrong
             share, values = [i for i in share if i not in wrong], []
             self.buffers.restore()
         counts = {lang: sum(self.examples.head(i) == lang for i in share) for lang in self.tasks}
-        loss, counted, left_out, *heard = self.world.total([math.fsum(values), len(values), len(bad), *counts.values()])
+        loss, counted, weight, left_out, *heard = self.world.total(
+            [math.fsum(values), len(share), self.weight(share), len(bad), *counts.values()]
+        )
         silent = [lang for lang, count in zip(counts, heard, strict=True) if not count]
         idle = {name for lang in silent for name in self.model.branches[lang]}
         self.optimizer.idle = {name for name in self.optimizer.names if layer_of(name) in idle} if idle else ()
-        return loss, int(counted), self.name_non_finite(bad) if left_out else []
+        return Heard(loss, int(counted), int(weight), self.name_non_finite(bad) if left_out else [])
 
     def losses(self, batch: Batch, noise: Noise | None) -> tuple[Tensor, list[Answer]]:
         """Losses (B,), and the answer of each head. The loss is fp32 also where the model runs in bf16."""
@@ -245,7 +263,7 @@ class Central:
             {
                 "epoch": progress.epoch,
                 "step": progress.step,
-                "train_loss": sums.loss / sums.utterances if sums.utterances else None,
+                "train_loss": sums.loss / sums.weight if sums.weight else None,
                 **dev.row(),
                 "learning_rate": self.learning_rate(progress.step),
                 "gradient_norm": sums.gradient_norm / taken if taken else None,
@@ -301,7 +319,7 @@ class Central:
             unit=progress.batch,
             step=progress.step,
             steps=self.steps,
-            loss=sums.loss / sums.utterances if sums.utterances else None,
+            loss=sums.loss / sums.weight if sums.weight else None,
             best=progress.best[f"dev_{self.task.selects}"] if progress.best else None,
             audio_seconds=progress.audio_seconds,
         )

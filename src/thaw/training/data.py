@@ -7,7 +7,7 @@ Shapes: B batch, T frames, F features, N labels of a batch, concatenated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from thaw.frontends import features
 from thaw.randomness import rng
 from thaw.tasks import Task
 from thaw.training.augment import Augment
-from thaw.units import EVERY, ByLanguage, of_language
+from thaw.units import EVERY, ByLanguage, OutsideAlphabet, of_language
 
 CACHE_BYTES = 4 << 30  # about 230 hours of DeepSpeech features
 JITTER = 0.1  # durations are stretched by up to this share before they are bucketed, anew in each epoch
@@ -79,7 +79,9 @@ class Examples:
         tasks: ByLanguage[Task],
         frontend: str,
         cache_bytes: int = CACHE_BYTES,
+        left_out: int = 0,
     ) -> None:
+        self.left_out = left_out  # utterances of its manifests that nothing can be learnt from
         self.utterances = sorted(utterances, key=lambda u: (u.samples, u.id))
         self.tasks = tasks
         self.labels = [np.asarray(_labels(tasks, u), dtype=np.int32) for u in self.utterances]
@@ -121,6 +123,7 @@ class Examples:
             "hours": self.seconds(range(len(self))) / 3600,
             "characters": sum(len(utterance.text) for utterance in self.utterances),
             "speakers": len({utterance.speaker for utterance in self.utterances}),
+            **({"left_out": self.left_out} if self.left_out else {}),
         }
 
     def forget(self, indices: Iterable[int]) -> None:
@@ -156,16 +159,22 @@ class Examples:
 def _labels(tasks: ByLanguage[Task], utterance: Utterance) -> list[int]:
     try:
         return of_language(tasks, utterance.lang).labels(utterance)
-    except UserError as error:
+    except OutsideAlphabet as error:
         raise UserError(
             f"utterance {utterance.id}: {error}; the manifest was made with another alphabet than the recipe's"
         ) from error
+    except UserError as error:
+        raise UserError(f"utterance {utterance.id}: {error}") from error
 
 
 def read_examples(
-    paths: Sequence[Path], tasks: ByLanguage[Task], frontend: str, cache_bytes: int = CACHE_BYTES
+    paths: Sequence[Path],
+    tasks: ByLanguage[Task],
+    frontend: str,
+    cache_bytes: int = CACHE_BYTES,
+    wanted: Callable[[Utterance], bool] = lambda utterance: True,
 ) -> Examples:
-    """The utterances of several manifests as one split.
+    """The utterances of several manifests as one split; those that are not `wanted` are counted (`left_out`).
 
     Raises UserError where they hold nothing, or one id twice (ids name the random streams of an utterance).
     """
@@ -177,7 +186,10 @@ def read_examples(
         if utterance.id in seen:
             raise UserError(f"{', '.join(map(str, paths))}: utterance {utterance.id} occurs twice; ids must be unique")
         seen.add(utterance.id)
-    return Examples(utterances, tasks, frontend, cache_bytes)
+    kept = [utterance for utterance in utterances if wanted(utterance)]
+    if not kept:
+        raise UserError(f"{', '.join(map(str, paths))}: none of the utterances is aligned; see the alignment's rejects")
+    return Examples(kept, tasks, frontend, cache_bytes, len(utterances) - len(kept))
 
 
 def epoch_batches(

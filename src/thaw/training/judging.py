@@ -1,4 +1,4 @@
-"""Dev, added up batch by batch and over processes: the loss per utterance and the rates of the task's measures.
+"""Dev, added up batch by batch and over processes: the mean loss and the rates of the task's measures.
 
 Where dev has several languages, the same is kept for each of them.
 """
@@ -29,7 +29,7 @@ class Dev:
 
     @property
     def loss(self) -> float | None:
-        """Nats per utterance; None where none is finite."""
+        """Nats per utterance, or whatever the task's weights are; None where none is finite."""
         return self.values["loss"]
 
     def row(self) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class Dev:
 
 class Judged:
     """Sums over utterances as one flat list, so that processes can add theirs: for all, then for each language, the
-    finite losses and their number, then errors and totals of each measure."""
+    finite losses, their number and their weight, then errors and totals of each measure."""
 
     def __init__(self, tasks: ByLanguage[Task], langs: Sequence[str]) -> None:
         self.tasks = tasks
@@ -55,23 +55,24 @@ class Judged:
     @property
     def width(self) -> int:
         """Numbers of one group."""
-        return 2 + 2 * len(self.measures)
+        return 3 + 2 * len(self.measures)
 
     def sums(self, losses: Tensor, answers: Sequence[Answer]) -> list[float]:
         """The sums of one batch: its losses (B,) and the answers of its heads."""
-        values, langs = losses.tolist(), [""] * len(losses)
+        values, langs, weights = losses.tolist(), [""] * len(losses), [0] * len(losses)
         counts: list[list[float]] = [[] for _ in values]  # of each row, errors and total by measure
         for answer in answers:
             by_measure = self.tasks[answer.head].counts(answer)
             for place, row in enumerate(answer.rows):
                 langs[row] = answer.batch.langs[place]
+                weights[row] = self.tasks[answer.head].weight(int(answer.batch.target_lengths[place]))
                 found = [by_measure[measure][place] for measure in self.measures]
                 counts[row] = [number for each in found for number in (each.errors, each.total)]
         sums: list[float] = []
         for group in self.groups:
             rows = [row for row, lang in enumerate(langs) if group is None or lang == group]
-            finite = [values[row] for row in rows if math.isfinite(values[row])]
-            sums += [math.fsum(finite), len(finite)]
+            finite = [row for row in rows if math.isfinite(values[row])]
+            sums += [math.fsum(values[row] for row in finite), len(finite), sum(weights[row] for row in finite)]
             sums += [math.fsum(counts[row][place] for row in rows) for place in range(2 * len(self.measures))]
         return sums
 
@@ -87,7 +88,7 @@ class Judged:
         return Dev(values[0], int(parts[0][1]), dict(zip(languages, values[1:], strict=True)))
 
     def _values(self, part: Sequence[float]) -> Values:
-        loss, finite, *counts = part
+        loss, _, weight, *counts = part
         pairs = zip(self.measures, counts[::2], counts[1::2], strict=True)
         rates = {measure: errors / total if total else None for measure, errors, total in pairs}
-        return {"loss": loss / finite if finite else None, **rates}
+        return {"loss": loss / weight if weight else None, **rates}

@@ -16,8 +16,9 @@ from thaw.models.layered import LayeredModel
 class Sums:
     """What an epoch adds up, step by step."""
 
-    loss: float = 0.0  # nats, over `utterances`
+    loss: float = 0.0  # nats, summed over `utterances`
     utterances: int = 0  # with a finite loss
+    weight: int = 0  # of these in a mean loss: their number, or that of their frames
     gradient_norm: float = 0.0  # before clipping, over `steps` that were not skipped
     steps: int = 0
     skipped: int = 0  # of the steps: those whose gradient was not finite

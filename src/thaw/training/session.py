@@ -29,7 +29,7 @@ from thaw.training.lock import exclusive
 from thaw.training.recorders import Files, Lines, Recorders, Status, TensorBoard
 from thaw.training.state import Checkpoint, StateFolder, state_key
 from thaw.training.stopping import Stop
-from thaw.units import metadata_of, units_of
+from thaw.units import ByLanguage, Units, metadata_of
 
 SAVE_SHARE = 0.05  # of the time that the checkpoints at the ends of epochs may cost
 
@@ -47,6 +47,7 @@ def train(job: Job) -> None:
         "start": [job.start] if job.start else [],
         "optimizer": [job.start_optimizer] if job.start_optimizer else [],
         **({"loads": list(job.loads)} if job.loads else {}),
+        **({"alignments": list(job.alignments)} if job.alignments else {}),
     }
     folder = StateFolder(job.state / state_key(job.recipe, {"train": job.train, "dev": job.dev, **starts}))
     device, gpu_lock = environment.choose_device(job.device)
@@ -76,7 +77,7 @@ class Session:
     def __init__(self, job: Job, folder: StateFolder, world: World, stop: Stop) -> None:
         self.job, self.folder, self.world, self.stop = job, folder, world, stop
         self.recipe = job.recipe
-        self.meta = metadata(self.recipe)  # of the files of weights
+        self.meta: dict[str, Any] = {}  # of the files of weights
         self.recorders = Recorders([Lines(), Files(folder.path)] if world.leads else [])
         self.attempt = 1
         self.snapshots: list[str] = []  # that are on disk, beside the best epoch
@@ -93,6 +94,7 @@ class Session:
         self.folder.check_failed()
         begun = begin(self.job, self.world, self.recorders.say)
         learner = begun.learner
+        self.meta = metadata(self.recipe, begun.units)
         self.save_first(learner)
         self.resume(learner)
         outcome = "failed"
@@ -279,8 +281,8 @@ class Session:
         )
 
 
-def metadata(recipe: RunRecipe) -> dict[str, Any]:
+def metadata(recipe: RunRecipe, units: ByLanguage[Units]) -> dict[str, Any]:
     """What every file of a run's weights says: the model, its heads' units, the run."""
     plain = recipe.model_dump(mode="json")
     task = {} if recipe.recipe.task == CTC else {"task": recipe.recipe.task.model_dump(mode="json")}
-    return {"model": plain["model"], **metadata_of(units_of(recipe)), "run": plain, **task}
+    return {"model": plain["model"], **metadata_of(units), "run": plain, **task}

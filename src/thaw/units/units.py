@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from thaw.config.run import RunRecipe
 from thaw.errors import UserError
 from thaw.units.characters import Alphabet
+from thaw.units.states import States
 
 EVERY = ""  # stands for all languages, where they share a head
 
@@ -49,7 +50,7 @@ def of_language(heads: ByLanguage[T], lang: str) -> T:
 
 
 def units_of(recipe: RunRecipe) -> dict[str, Units]:
-    """The units of a recipe's heads."""
+    """The units of a recipe's heads, where the recipe alone says what they are: characters."""
     alphabets = recipe.heads or {EVERY: recipe.alphabet}
     return {lang: Alphabet(alphabet) for lang, alphabet in sorted(alphabets.items())}
 
@@ -71,6 +72,9 @@ def units_from(meta: Mapping[str, Any]) -> dict[str, Units]:
 
 
 def _made(plain: Mapping[str, Any]) -> Units:
-    if plain["kind"] != Alphabet.kind:
-        raise UserError(f"units of kind {plain['kind']!r} are not known to this version of thaw")
-    return Alphabet(plain["alphabet"])
+    match plain["kind"]:
+        case Alphabet.kind:
+            return Alphabet(plain["alphabet"])
+        case States.kind:
+            return States(plain["count"], plain["inventory"])
+    raise UserError(f"units of kind {plain['kind']!r} are not known to this version of thaw")
