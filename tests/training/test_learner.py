@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.training.conftest import Bench, make_recipe
+from tests.training.conftest import ALPHABET, Bench, make_recipe
 from thaw.config.run import RunRecipe
 from thaw.errors import Unfinished, UserError
 from thaw.files import read_json, read_jsonl
@@ -18,6 +18,7 @@ from thaw.models import build, load_model
 from thaw.training import session
 from thaw.training.begin import Job
 from thaw.training.learner import Diverged, Kept, Learner, Moment, Place
+from thaw.units import EVERY, Alphabet
 
 ROUNDS = 3
 
@@ -93,6 +94,8 @@ def of_loss(best: dict[str, Any]) -> float:
 
 class Begun:
     """What `begin` gives, without a surgery."""
+
+    units: ClassVar[dict[str, Alphabet]] = {EVERY: Alphabet(ALPHABET)}
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
