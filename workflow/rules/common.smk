@@ -96,7 +96,7 @@ wildcard_constraints:
 FIRST = {
     made
     for later in PLAN.runs.values()
-    for run in later.origins
+    for run in later.waits_for
     if run.id in PLAN.runs
     for made in (
         run.id,
@@ -142,6 +142,18 @@ def loaded_files(wildcards, ending):
     run = PLAN.runs[wildcards.id]
     pairs = zip(run.donors, run.recipe.loads, strict=True)
     return [layout.weights(donor, load.snapshot, ending) for donor, load in pairs]
+
+
+def ranking_rows(wildcards):
+    """The rows of the probe that ranks layers for a run; none where it needs no ranking."""
+    run = PLAN.runs[wildcards.id]
+    return [layout.probe(run.ranking, "rows.jsonl")] if run.ranking else []
+
+
+def worker_count(wildcards):
+    """How many processes train the clients of a run; one where it has none."""
+    federated = PLAN.runs[wildcards.id].recipe.recipe.learner.kind == "federated"
+    return EXECUTION.workers if federated else 1
 
 
 def start_optimizer(wildcards):

@@ -58,6 +58,7 @@ rule train:
         start_digest=lambda wildcards: start_files(wildcards, "sha256"),
         load=lambda wildcards: ancient(loaded_files(wildcards, "safetensors")),
         load_digest=lambda wildcards: loaded_files(wildcards, "sha256"),
+        ranking=ranking_rows,
     output:
         model="results/runs/{id}/model.safetensors",
         optimizer="results/runs/{id}/optimizer.safetensors",
@@ -70,9 +71,11 @@ rule train:
     retries: tries_again(EXECUTION.attempts - 1)
     conda:
         "../../envs/tools.yaml"
-    threads: EXECUTION.threads
+    threads: lambda wildcards: EXECUTION.threads * worker_count(wildcards)
     resources:
         runtime=EXECUTION.runtime_minutes,
+        each=lambda wildcards, threads: min(threads, EXECUTION.threads),
+        workers=lambda wildcards, threads: max(threads // EXECUTION.threads, 1),
         mem_mb=12000,  # features are cached, up to 4 GiB a split
         device=EXECUTION.device,
         state=lambda wildcards: EXECUTION.state,
@@ -97,9 +100,10 @@ rule train:
         "launcher={resources.launcher:q}; exec $launcher thaw --log {log:q} train --recipe {params.recipe:q}"
         " --train {input.train:q} --dev {input.dev:q}"
         " --start {input.start:q} --start-optimizer {input.start_optimizer:q} --load {input.load:q}"
+        " --ranking {input.ranking:q} --workers {resources.workers:q}"
         " --state={resources.state:q}/{wildcards.id:q} --runtime {resources.runtime:q} --wait 3600"
         " --attempt {resources.attempt:q}"
-        " --checkpoint-seconds {resources.checkpoint_seconds:q} --threads {threads:q} --device {resources.device:q}"
+        " --checkpoint-seconds {resources.checkpoint_seconds:q} --threads {resources.each:q} --device {resources.device:q}"
         " {resources.tensorboard:q} {resources.snapshots:q} {resources.snapshots_digest:q}"
         " --model {output.model:q} --optimizer {output.optimizer:q} --digest {output.digest:q}"
         " --record {output.record:q} --metrics {output.metrics:q}"

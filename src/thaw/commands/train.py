@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--start-optimizer", nargs="?", type=Path, metavar="FILE", help="its optimizer state, if that is transferred")
     add("--load", nargs="*", type=Path, default=(), metavar="MODEL", help="models of the recipe's loads, in its order")
     add("--alignment", nargs="*", type=Path, default=(), metavar="FILE", help="alignments of --train, then of --dev")
+    add("--ranking", nargs="?", type=Path, metavar="JSONL", help="rows of a probe, where the recipe has a ranking")
     add("--state", required=True, type=Path, metavar="DIR", help="where unfinished trainings live")
     add("--budget", type=span, default=0.0, metavar="S", help="stop, to go on later, within S seconds; 0: never")
     add("--runtime", type=span, default=0.0, metavar="MIN", help="stop within a job's time limit; 0: none")
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which try of a job this is: after the first, exit 2 is repeated at once",
     )
     add("--threads", type=count, default=1, metavar="N", help="CPU threads; another number gives other bits")
+    add("--workers", type=count, default=1, metavar="N", help="processes for a federated training's clients; same bits")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     add("--tensorboard", type=Path, metavar="DIR", help="write curves for TensorBoard to DIR")
     add("--model", required=True, type=Path, metavar="OUT", help="weights of the best epoch")
@@ -103,11 +105,13 @@ def start(args: argparse.Namespace) -> None:
             start_optimizer=args.start_optimizer,
             loads=args.load,
             alignments=args.alignment,
+            ranking=args.ranking,
             state=args.state,
             budget=budget(args.budget, args.runtime),
             wait=args.wait,
             checkpoint_seconds=args.checkpoint_seconds,
             threads=args.threads,
+            workers=args.workers,
             device=args.device,
             tensorboard=args.tensorboard,
             outputs={

@@ -132,6 +132,7 @@ def run_thing(run: Run, plan: Plan) -> Thing:
     inputs += [layout.manifest(data.manifest, "dev.jsonl") for data in run.data]
     inputs += [layout.weights(run.start, run.recipe.snapshot)] if run.start else []
     inputs += [layout.weights(one, load.snapshot) for one, load in zip(run.donors, run.recipe.loads, strict=True)]
+    inputs += [layout.probe(run.ranking, "rows.jsonl")] if run.ranking else []
     names = ["model.safetensors", "optimizer.safetensors", "model.sha256", "run.json", "metrics.jsonl"]
     names += ["snapshots.safetensors", "snapshots.sha256"] if run.keeps else []
     news = (*run_news(run, Path(plan.config.execution.state)), *corpus_news(run.manifest.corpus))

@@ -118,6 +118,19 @@ class QuartzNetSpec(Strict):
 ModelSpec = Annotated[DeepSpeechSpec | QuartzNetSpec | BlstmSpec | DnnSpec, Field(discriminator="kind")]
 
 
+def hidden_layers(spec: ModelSpec) -> tuple[str, ...]:
+    """The layers with hidden units that a network can do without (`thaw.models.layered.HiddenUnits`).
+
+    A spec whose model has some says so in a property of that name.
+    """
+    return tuple(getattr(spec, "hidden_layers", ()))
+
+
+def running_statistics(spec: ModelSpec) -> bool:
+    """Whether a model has norms that keep statistics of what they have seen."""
+    return isinstance(spec, QuartzNetSpec)
+
+
 def heads_beside(spec: ModelSpec) -> int:
     """How many heads stand side by side for one language."""
     return 1

@@ -65,6 +65,7 @@ class RunRecipe(Strict):
     start: str = "scratch"  # or the identity of another run
     snapshot: str = BEST  # which of its weights
     loads: tuple[LoadRecipe, ...] = ()  # layers from further runs
+    ranking: str = ""  # the identity of the probe whose rows rank the layers, for a learner that asks for that
     reset: tuple[str, ...] = ()
     draw: Count = 0  # which of the seed's draws a reset takes: not one that the start's own run began from
     freeze: tuple[str, ...] = ()

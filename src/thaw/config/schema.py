@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from thaw.config.colours import Colour
-from thaw.config.learners import CENTRAL, LearnerSpec
+from thaw.config.learners import CENTRAL, FederatedSpec, LearnerSpec
 from thaw.config.numbers import Amount, Count, Float, Int, Size, Some
 from thaw.config.sources import SPLITS as SPLITS  # these names are for others too
 from thaw.config.sources import Fraction, Name, Positive, Source
@@ -170,6 +170,19 @@ class RecipeSpec(Strict):
             raise ValueError("schedule: noam needs warmup_steps or warmup_ratio")
         return self
 
+    @model_validator(mode="after")
+    def _fits_clients(self) -> RecipeSpec:
+        """What the clients of a federated training cannot do, who begin anew in each round."""
+        if not isinstance(self.learner, FederatedSpec):
+            return self
+        if self.schedule != "constant" or self.warmup_steps or self.warmup_ratio:
+            raise ValueError("schedule, warm-up: clients keep one rate; the server has learner.server.warmup_rounds")
+        if self.optimizer == "asgd":
+            raise ValueError("optimizer: asgd averages over all steps, and a client forgets; take another one")
+        if self.drop_last:
+            raise ValueError("drop_last: a client with less than a batch would train nothing")
+        return self
+
 
 def _on_or_off(value: object) -> object:
     """YAML 1.1 reads a bare `on` or `off` as a truth value."""
@@ -277,6 +290,8 @@ class ExecutionSpec(Strict):
 
     # Of one training or decoding job; recorded, since other counts give other bits.
     threads: Annotated[Positive, Field(le=4096)] = 1
+    # Processes that train the clients of a federated training, with so many threads each; they give the same bits.
+    workers: Annotated[Positive, Field(le=4096)] = 1
     runtime_minutes: Count = 0  # a training stops itself before this and is retried; 0: no limit
     checkpoint_seconds: Some = 60.0
     device: Literal["auto", "cpu", "cuda"] = "auto"

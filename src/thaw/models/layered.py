@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,18 @@ from thaw.randomness import seed_of
 from thaw.units import EVERY, ByLanguage, of_language
 
 Drop = Callable[[Tensor], Tensor]
+
+
+class HiddenUnits(NamedTuple):
+    """Units between two weighted sums of a layer: a network can do without some, and each takes its weights along.
+
+    Rows of `w_in` and `b_in`, columns of `w_out`, which are parameters of the layer by their names in it.
+    """
+
+    w_in: str
+    b_in: str
+    w_out: str
+    size: int
 
 
 class Layer(nn.Module):
@@ -40,6 +52,10 @@ class Layer(nn.Module):
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw fresh initial weights (and buffers) from `generator`, on the CPU, in a fixed order."""
         raise NotImplementedError
+
+    def hidden_units(self) -> tuple[HiddenUnits, ...]:
+        """Its groups of hidden units; `forward` must work with fewer of them (`thaw.training.submodels`)."""
+        return ()
 
 
 @dataclass(frozen=True)

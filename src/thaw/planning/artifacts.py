@@ -220,6 +220,7 @@ class Run:
     model: str  # its name in the config
     start: Run | Checkpoint | None = None
     donors: tuple[Run | Checkpoint, ...] = ()  # where the layers of `recipe.loads` come from, one each
+    ranking: Probe | None = None  # whose rows rank the layers, where the learner asks for that
 
     @property
     def manifest(self) -> Manifest:
@@ -230,6 +231,11 @@ class Run:
     def origins(self) -> tuple[Run | Checkpoint, ...]:
         """All that its first weights come from."""
         return (*([self.start] if self.start else []), *self.donors)
+
+    @property
+    def waits_for(self) -> tuple[Run | Checkpoint, ...]:
+        """All that must be there before it begins: its origins, and the run that its ranking was found on."""
+        return (*self.origins, *([self.ranking.run] if self.ranking else []))
 
     @cached_property
     def recipe_json(self) -> str:

@@ -1,4 +1,5 @@
-"""What can be said of a plan only once it is there: names that files cannot have, and folders that are taken."""
+"""What can be said of a plan only once it is there: names that files cannot have, folders that are taken, and what no
+federated training could do."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from thaw.errors import UserError
+from thaw.planning.federated import problems
 
 if TYPE_CHECKING:
     from thaw.planning.plan import Plan
@@ -18,8 +20,9 @@ MOST_SHARDS = 100_000
 
 def check(plan: Plan) -> None:
     """Raise UserError, one line per mistake, for a plan whose files could not be told apart or could not exist."""
-    if problems := list(chain(_folders(plan), _lengths(plan), _jobs(plan))):
-        raise UserError("\n".join(f"config: {problem}" for problem in problems[:20]))
+    federated = (line for run in plan.runs.values() for line in problems(run))
+    if found := list(chain(_folders(plan), _lengths(plan), _jobs(plan), federated)):
+        raise UserError("\n".join(f"config: {problem}" for problem in found[:20]))
 
 
 def _folders(plan: Plan) -> Iterator[str]:

@@ -88,6 +88,8 @@ def _add_start(plan: Plan, one: Run | Checkpoint) -> None:
         plan.checkpoints[one.id] = one
         return
     plan.runs[one.id] = one
+    if one.ranking:
+        plan.probes[one.ranking.id] = one.ranking
     for data in one.data:
         if isinstance(data, Part):
             plan.parts[data.id] = data
@@ -98,11 +100,11 @@ def _add_start(plan: Plan, one: Run | Checkpoint) -> None:
 
 
 def with_origins(run: Run | Checkpoint) -> Iterator[Run | Checkpoint]:
-    """A run, and before it all runs and checkpoints that its weights come from, however far back; each once."""
+    """A run, and before it all runs and checkpoints that it waits for, however far back; each once."""
     seen: dict[str, Run | Checkpoint] = {}
 
     def add(one: Run | Checkpoint) -> None:
-        for before in one.origins if isinstance(one, Run) else ():
+        for before in one.waits_for if isinstance(one, Run) else ():
             add(before)
         seen.setdefault(one.id, one)
 

@@ -163,6 +163,8 @@ def unseeded(run: Run) -> dict[str, Any]:
     recipe["start"] = origins.get(run.recipe.start, run.recipe.start)
     for load in recipe.get("loads", ()):
         load["start"] = origins.get(load["start"], load["start"])
+    if run.ranking:
+        recipe["ranking"] = digest([run.ranking.spec_json, unseeded(run.ranking.run)])
     return recipe
 
 

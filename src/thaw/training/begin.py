@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from thaw.config.learners import FederatedSpec
 from thaw.config.run import RunRecipe
 from thaw.config.starts import BEST
 from thaw.errors import UserError
@@ -17,6 +20,7 @@ from thaw.surgery.operations import START, operations_of
 from thaw.surgery.origins import check_heads, read_origins
 from thaw.surgery.surgery import Surgery, prepare
 from thaw.training.activations import Activations, computed_once
+from thaw.training.begin_federated import begin_federated
 from thaw.training.central import Central
 from thaw.training.data import Examples, read_examples
 from thaw.training.distributed import World
@@ -42,10 +46,12 @@ class Job:
     start_optimizer: Path | None = None
     alignments: Sequence[Path] = ()  # of `train`, then of `dev`, where the task learns from them
     loads: Sequence[Path] = ()  # the files of the recipe's `loads`, in its order
+    ranking: Path | None = None  # the rows of the probe that the recipe's `ranking` is
     budget: float = 0.0  # seconds; 0: none
     wait: float = 0.0  # seconds, for another trainer at work on the same state
     checkpoint_seconds: float = 60.0
     threads: int = 1
+    workers: int = 1  # processes that train clients, of a federated training
     device: str = "auto"
     tensorboard: Path | None = None
 
@@ -65,6 +71,9 @@ def check_start(job: Job) -> None:
             f"the recipe transfers the optimizer state, but {job.start_optimizer or '--start-optimizer'} is missing; "
             "give the optimizer.safetensors of the run it starts from, or set optimizer_state: fresh"
         )
+    if bool(recipe.ranking) != (job.ranking is not None):
+        given = f"--ranking {job.ranking}" if job.ranking else "no --ranking"
+        raise UserError(f"the recipe's ranking is {recipe.ranking!r}, and there is {given}")
     if "snapshots.safetensors" in job.outputs and set(recipe.recipe.snapshots) <= {BEST}:
         raise UserError("--snapshots: the recipe keeps none beside its best epoch")
 
@@ -83,8 +92,20 @@ class Begun:
         return {**self.checks, "end": self.surgery.check_end(self.learner.unmoved())}
 
 
-def begin(job: Job, world: World, say: Callable[[str], None]) -> Begun:
-    """The central learner of a job; UserError where its inputs do not fit together."""
+@dataclass(frozen=True)
+class Prepared:
+    """What every learner begins from: both splits, and a model with its first weights on the device."""
+
+    examples: Examples
+    dev: Examples
+    model: LayeredModel
+    units: ByLanguage[Units]
+    surgery: Surgery
+    checks: dict[str, Any]
+
+
+def prepared(job: Job, device: torch.device) -> Prepared:
+    """Read the examples, build the model, operate on it and check that; UserError where inputs do not fit together."""
     recipe = job.recipe
     material = material_of(recipe, job.train, job.dev, job.alignments)
     tasks = material.tasks
@@ -95,7 +116,25 @@ def begin(job: Job, world: World, say: Callable[[str], None]) -> Begun:
     surgery = operate(job, model, material.units)
     checks: dict[str, Any] = {"start": surgery.check_start()}
     fit_inputs(model, surgery.fresh, examples)
-    model.to(world.device)
+    model.to(device)
+    return Prepared(examples, dev, model, material.units, surgery, checks)
+
+
+def begin(job: Job, world: World, say: Callable[[str], None]) -> Begun:
+    """The learner of a job; UserError where its inputs do not fit together."""
+    first = prepared(job, world.device)
+    learner: Learner
+    if isinstance(job.recipe.recipe.learner, FederatedSpec):
+        learner = begin_federated(job, first, world, say)
+    else:
+        learner = begin_central(job, first, world, say)
+    return Begun(learner, first.units, first.surgery, first.checks)
+
+
+def begin_central(job: Job, first: Prepared, world: World, say: Callable[[str], None]) -> Central:
+    """The central learner; adds to what was checked."""
+    recipe, model, surgery, checks = job.recipe, first.model, first.surgery, first.checks
+    examples, dev = first.examples, first.dev
     optimizer = optimizer_for(recipe.recipe, surgery.trainable())
     if recipe.optimizer_state == "transferred":
         checks["optimizer_transferred"] = transfer(job, optimizer, surgery)
@@ -112,7 +151,7 @@ def begin(job: Job, world: World, say: Callable[[str], None]) -> Begun:
             f"the training set has {len(examples)} utterances and drop_last is on, so a batch of "
             f"{recipe.recipe.batch_size} is never full; lower batch_size or set drop_last: false"
         )
-    return Begun(learner, material.units, surgery, checks)
+    return learner
 
 
 def fit_inputs(model: LayeredModel, fresh: Collection[str], examples: Examples) -> None:

@@ -48,6 +48,7 @@ def train(job: Job) -> None:
         "optimizer": [job.start_optimizer] if job.start_optimizer else [],
         **({"loads": list(job.loads)} if job.loads else {}),
         **({"alignments": list(job.alignments)} if job.alignments else {}),
+        **({"ranking": [job.ranking]} if job.ranking else {}),
     }
     folder = StateFolder(job.state / state_key(job.recipe, {"train": job.train, "dev": job.dev, **starts}))
     device, gpu_lock = environment.choose_device(job.device)

@@ -40,20 +40,21 @@ from thaw.files import copy, read_json, remove, replacing, sync_folder, verify, 
 from thaw.models.store import load_tensors, save_tensors, write_tensors
 
 SLOTS = 2
+MANIFESTS = ("train", "dev")  # roles of inputs
 IDLE_STARTS = 3  # starts from one position without a step of progress before something must be wrong
 
 
 def state_key(recipe: RunRecipe, inputs: Mapping[str, Sequence[Path]]) -> str:
     """The name of a training's state: recipe without defaults + SHA-256 of every input, by role.
 
-    Of manifests (*.jsonl) what they say counts, of other files all bytes. Manifests hold a digest of each clip's
+    Of manifests what they say counts, of other files all bytes. Manifests hold a digest of each clip's
     samples, so audio is covered through them. Raises UserError where an input file is missing.
     """
     missing = [str(path) for paths in inputs.values() for path in paths if not path.is_file()]
     if missing:
         raise UserError(f"{', '.join(missing)}: no such file")
     hashes = {
-        role: [manifest_sha256(path) if path.suffix == ".jsonl" else file_sha256(path) for path in paths]
+        role: [manifest_sha256(path) if role in MANIFESTS else file_sha256(path) for path in paths]
         for role, paths in inputs.items()
     }
     return digest({"recipe": semantic(recipe), "inputs": hashes})
