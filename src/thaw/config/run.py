@@ -68,6 +68,7 @@ class RunRecipe(Strict):
     ranking: str = ""  # the identity of the probe whose rows rank the layers, for a learner that asks for that
     reset: tuple[str, ...] = ()
     draw: Count = 0  # which of the seed's draws a reset takes: not one that the start's own run began from
+    redraw: bool = False  # but for this: reset layers get the values of a first training, the donor's own or not
     freeze: tuple[str, ...] = ()
     frozen: FrozenSpec = FrozenSpec()
     optimizer_state: str = "fresh"

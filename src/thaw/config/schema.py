@@ -216,6 +216,8 @@ class TreatmentSpec(Strict):
     model: Name | None = None  # another model than the study's, from scratch
     part: Name | None = None  # a key of `parts`: what it trains on, instead of the whole training split
     corpora: tuple[Name, ...] = ()  # trained on beside the target, with an output layer for each language
+    start_seed: Int | None = None  # of the runs that it starts and loads from; its own where not given
+    draw: Literal["unused", "first"] = "unused"  # what reset layers get: new values, or those a first training draws
 
     @model_validator(mode="after")
     def _is_possible(self) -> TreatmentSpec:
@@ -232,6 +234,10 @@ class TreatmentSpec(Strict):
             raise ValueError("model: the source's weights fit the study's model only")
         if self.optimizer_state == "transferred" and "@" in self.start and not self.start.endswith(f"@{BEST}"):
             raise ValueError("optimizer_state: it is kept of the best epoch only; set fresh")
+        if self.start == SCRATCH and self.start_seed is not None and not self.load:
+            raise ValueError("start_seed: scratch is no run; leave it out")
+        if self.draw != "unused" and not self.reset:
+            raise ValueError("draw: nothing is reset; leave it out")
         if self.output_rows == "shared" and not self.reset:
             raise ValueError("output_rows: shared: reset the output layer, then it keeps the rows of shared letters")
         if wrong := [f"{new}: {old}" for new, old in self.letters.items() if len(new) != 1 or len(old) != 1]:

@@ -73,6 +73,18 @@ class DecodeRow(Strict):
         return ", ".join(filter(None, (self.label, *more)))
 
 
+class Place(Strict):
+    """What a run is in a study that holds several experiments; each is compared within itself."""
+
+    group: str  # the experiment
+    label: str  # of it, as tables print it
+    role: str  # in it, e.g. "baseline", "stage"
+    at: float = 0.0  # which of its kind: number of a stage, a share, an epoch
+    exhibit: str = ""  # the table that shows the experiment
+    judge: str = ""  # what decides on dev between runs: "cer" of `dev_cer` in metrics.jsonl
+    subsets: dict[str, str] = {}  # noqa: RUF012  parts of its test set that have rates of their own: label, pattern of ids
+
+
 class RunRow(Strict):
     """One training."""
 
@@ -94,6 +106,7 @@ class RunRow(Strict):
     layers: int = 0  # layers of the model
     learning_rate: float = 0.0
     alike: str = ""  # runs on one target with the same value differ in learning rate and random seed alone
+    place: Place | None = None
     record: str = ""  # run.json of `thaw train`
     metrics: str = ""  # metrics.jsonl of `thaw train`
     decodes: tuple[DecodeRow, ...] = ()

@@ -48,7 +48,7 @@ def _name(run: RunRow) -> tuple[str, ...]:
 
 
 def _of_study(study: ExhibitSpec) -> list[RunRow]:
-    moved = [run for run in study.runs if run.new_output and not run.scratch]
+    moved = [run for run in study.runs if run.new_output and not run.scratch and run.source_label]
     unfrozen = dict.fromkeys(run.treatment for run in moved if not run.frozen)
     plain = study.reference if study.reference in unfrozen else next(iter(unfrozen), "")
     moved = [run for run in moved if run.frozen or run.treatment == plain]

@@ -13,7 +13,7 @@ from thaw.config.schema import RecipeSpec, TreatmentSpec
 from thaw.config.sources import OwnSource
 from thaw.config.starts import BEST, SOURCE, origin
 from thaw.errors import suggestion
-from thaw.planning.grid import GridSpec, model_of, recipe_of
+from thaw.planning.grid import TreatmentsSpec, model_of, recipe_of
 
 if TYPE_CHECKING:
     from thaw.config.config import Config
@@ -23,19 +23,15 @@ Stack = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, ...], ...]]
 MOST_RUNS = 20_000  # of one study
 
 
-def check(name: str, spec: GridSpec, config: Config) -> Iterator[str]:
+def check(name: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     """One line for each mistake in a grid that the schema cannot see."""
     where = f"studies.{name}"
     missing = list(_names(where, spec, config))
     yield from missing
-    named = [] if missing else [*spec.targets, *_given(spec.source.corpus)]
+    named = [] if missing else [*spec.targets, *_given(spec.source.corpus if spec.source else None)]
     if missing or any(config.corpora[corpus].language not in config.languages for corpus in named):
         return
-    if spec.source.model != spec.model and config.models[spec.source.model] != config.models[spec.model]:
-        yield f"{where}.source.model: {spec.source.model!r} is not {spec.model!r}: its weights do not fit"
-    source = config.corpora.get(spec.source.corpus or "")
-    if source and isinstance(source.source, OwnSource) and source.source.folds:
-        yield f"{where}.source.corpus: {spec.source.corpus!r} has folds, and a source is trained once; name one without"
+    yield from _source(where, spec, config)
     recipe = config.recipes[spec.recipe].model_dump()
     for target, changes in spec.target_recipes.items():
         yield from _recipe_lines(f"{where}.target_recipes.{target}", {**recipe, **changes})
@@ -44,13 +40,26 @@ def check(name: str, spec: GridSpec, config: Config) -> Iterator[str]:
         yield from _chain(treatment, (), seen, where, spec, config)
 
 
-def _names(where: str, spec: GridSpec, config: Config) -> Iterator[str]:
+def _source(where: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
+    """The mistakes of what all start from, where there is such a thing."""
+    source = spec.source
+    if source is None:
+        return
+    if source.model != spec.model and config.models[source.model] != config.models[spec.model]:
+        yield f"{where}.source.model: {source.model!r} is not {spec.model!r}: its weights do not fit"
+    corpus = config.corpora.get(source.corpus or "")
+    if corpus and isinstance(corpus.source, OwnSource) and corpus.source.folds:
+        yield f"{where}.source.corpus: {source.corpus!r} has folds, and a source is trained once; name one without"
+
+
+def _names(where: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     """Names that mean nothing, or stand twice."""
+    source = spec.source
     tables: list[tuple[str, Iterable[str], Mapping[str, Any]]] = [
-        ("source.corpus", _given(spec.source.corpus), config.corpora),
-        ("source.model", [spec.source.model], config.models),
-        ("source.recipe", _given(spec.source.recipe), config.recipes),
-        ("source.checkpoint", _given(spec.source.checkpoint), config.checkpoints),
+        ("source.corpus", _given(source.corpus if source else None), config.corpora),
+        ("source.model", _given(source.model if source else None), config.models),
+        ("source.recipe", _given(source.recipe if source else None), config.recipes),
+        ("source.checkpoint", _given(source.checkpoint if source else None), config.checkpoints),
         ("targets", spec.targets, config.corpora),
         ("model", [spec.model], config.models),
         ("recipe", [spec.recipe], config.recipes),
@@ -85,7 +94,7 @@ def _given(name: str | None) -> list[str]:
 
 
 def _chain(
-    treatment: str, trail: tuple[str, ...], seen: set[str], where: str, spec: GridSpec, config: Config
+    treatment: str, trail: tuple[str, ...], seen: set[str], where: str, spec: TreatmentsSpec, config: Config
 ) -> Iterator[str]:
     """The mistakes of a treatment and of all that it starts from; a circle of starts is one."""
     if treatment in trail:
@@ -98,7 +107,12 @@ def _chain(
     sound = True
     for key, text in (("start", how.start), *((f"load.{layers}", text) for layers, text in how.load.items())):
         place = origin(text)
-        if place is None or place.treatment == SOURCE:
+        if place is None:
+            continue
+        if place.treatment == SOURCE:
+            if spec.source is None:
+                sound = False
+                yield f"treatments.{treatment}.{key}: {where} has no source run to start from; name a treatment"
             continue
         if place.treatment not in config.treatments:
             sound = False
@@ -113,7 +127,7 @@ def _chain(
         yield from _treatment(treatment, how, where, spec, config)
 
 
-def _treatment(name: str, how: TreatmentSpec, where: str, spec: GridSpec, config: Config) -> Iterator[str]:
+def _treatment(name: str, how: TreatmentSpec, where: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     """The mistakes of one treatment whose starts are there."""
     here = f"treatments.{name}"
     tables: list[tuple[str, Iterable[str], Mapping[str, Any]]] = [
@@ -145,7 +159,7 @@ def _treatment(name: str, how: TreatmentSpec, where: str, spec: GridSpec, config
         yield from _optimizer(f"{here}.optimizer_state", how, spec, config)
 
 
-def _stack(how: TreatmentSpec, spec: GridSpec, config: Config) -> Stack:
+def _stack(how: TreatmentSpec, spec: TreatmentsSpec, config: Config) -> Stack:
     """The layers of a treatment's model; its heads, one for each language where it has several; what shares a place."""
     model = config.models[model_of(how, spec, config)]
     corpora = (spec.targets[0], *how.corpora) if how.corpora else ()
@@ -153,7 +167,7 @@ def _stack(how: TreatmentSpec, spec: GridSpec, config: Config) -> Stack:
     return layer_names(model, languages), head_names(model, languages), places(model, languages)
 
 
-def _layers(here: str, how: TreatmentSpec, where: str, spec: GridSpec, config: Config) -> Iterator[str]:
+def _layers(here: str, how: TreatmentSpec, where: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     model_name = model_of(how, spec, config)
     stack = layers, heads, _ = _stack(how, spec, config)
     chosen: dict[str, tuple[str, ...]] = {}
@@ -174,24 +188,42 @@ def _layers(here: str, how: TreatmentSpec, where: str, spec: GridSpec, config: C
         yield f"{here}.freeze: nothing was ever learnt in {', '.join(lacking)}: from scratch, load them first"
     if how.output_rows == "shared" and not set(heads) <= set(chosen["reset"]):
         yield f"{here}.output_rows: shared: reset {', '.join(heads)} (or output), whose rows these are"
-    for text in (how.start, *how.load.values()):
-        place = origin(text)
-        if place and place.treatment != SOURCE:
-            theirs = model_of(config.treatments[place.treatment], spec, config)
-            if config.models[theirs] != config.models[model_name]:
-                yield f"{here}.start: {place.treatment} has the model {theirs!r}, not {model_name!r}"
+    place = origin(how.start)
+    if place and place.treatment != SOURCE:
+        theirs = model_of(config.treatments[place.treatment], spec, config)
+        if config.models[theirs] != config.models[model_name]:
+            yield f"{here}.start: {place.treatment} has the model {theirs!r}, not {model_name!r}"
+    for wanted, text in how.load.items():
+        yield from _loaded(here, wanted, text, stack, spec, config)
 
 
-def _snapshots(here: str, how: TreatmentSpec, spec: GridSpec, config: Config) -> Iterator[str]:
+def _loaded(here: str, wanted: str, text: str, stack: Stack, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
+    """A layer may come from a run of another model, if that has a layer of its name; sizes are looked at on loading."""
+    place = origin(text)
+    if place is None or place.treatment == SOURCE:
+        return
+    try:
+        names = named_layers([wanted], *stack)
+    except KeyError:  # said already
+        return
+    before = config.treatments[place.treatment]
+    theirs, *_ = _stack(before, spec, config)
+    if lacking := [name for name in names if name not in theirs]:
+        model = model_of(before, spec, config)
+        yield f"{here}.load: {place.treatment} has the model {model!r}, without {', '.join(lacking)}"
+
+
+def _snapshots(here: str, how: TreatmentSpec, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     """A snapshot that something starts from must be one that its run keeps."""
     for key, text in (("start", how.start), *((f"load.{layers}", text) for layers, text in how.load.items())):
         place = origin(text)
         if place is None or place.snapshot == BEST:
             continue
-        if place.treatment == SOURCE and spec.source.recipe is None:
+        if place.treatment == SOURCE and (spec.source is None or spec.source.recipe is None):
             yield f"{here}.{key}: a checkpoint holds no {place.snapshot}, only {BEST}"
             continue
         if place.treatment == SOURCE:
+            assert spec.source is not None
             recipes = [config.recipes[spec.source.recipe or ""].model_dump()]
         else:
             before = config.treatments[place.treatment]
@@ -203,7 +235,7 @@ def _snapshots(here: str, how: TreatmentSpec, spec: GridSpec, config: Config) ->
         )
 
 
-def _alphabets(here: str, name: str, how: TreatmentSpec, spec: GridSpec, config: Config) -> Iterator[str]:
+def _alphabets(here: str, name: str, how: TreatmentSpec, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     """An output layer has a class for every character of its target, and means the same letters as where it is from."""
     stack = _, heads, _ = _stack(how, spec, config)
     loaded = {one: text for key, text in how.load.items() for one in named_layers([key], *stack)}
@@ -225,10 +257,10 @@ def _alphabets(here: str, name: str, how: TreatmentSpec, spec: GridSpec, config:
         )
 
 
-def _alphabet(treatment: str, target: str, spec: GridSpec, config: Config) -> str:
+def _alphabet(treatment: str, target: str, spec: TreatmentsSpec, config: Config) -> str:
     """The alphabet of the output layer of a treatment on a target, or of the source."""
-    if treatment == SOURCE:
-        source = spec.source
+    source = spec.source
+    if treatment == SOURCE and source is not None:
         language = config.checkpoints[source.checkpoint].language if source.checkpoint else (
             config.corpora[source.corpus or ""].language
         )  # fmt: skip
@@ -237,7 +269,7 @@ def _alphabet(treatment: str, target: str, spec: GridSpec, config: Config) -> st
     return config.languages[named or config.corpora[target].language].alphabet
 
 
-def _optimizer(where: str, how: TreatmentSpec, spec: GridSpec, config: Config) -> Iterator[str]:
+def _optimizer(where: str, how: TreatmentSpec, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     """An optimiser's state can be taken over only where there is one, and by the same optimiser."""
     place = origin(how.start)
     assert place is not None  # the schema wants a start
@@ -245,10 +277,10 @@ def _optimizer(where: str, how: TreatmentSpec, spec: GridSpec, config: Config) -
     if place.treatment != SOURCE:
         before = config.treatments[place.treatment]
         theirs = before.recipe.get("optimizer", config.recipes[spec.recipe].optimizer)
-    elif spec.source.recipe is not None:
+    elif spec.source is not None and spec.source.recipe is not None:
         theirs = config.recipes[spec.source.recipe].optimizer
     else:
-        checkpoint = config.checkpoints[spec.source.checkpoint or ""]
+        checkpoint = config.checkpoints[(spec.source.checkpoint if spec.source else None) or ""]
         theirs = "adam-tf" if checkpoint.kind == "deepspeech-tf" else ""
         if not theirs:
             yield f"{where}: a checkpoint of kind {checkpoint.kind} holds none; set fresh"

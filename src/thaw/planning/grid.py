@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from thaw.config.config import Config
 
 
-class GridSpec(StudySpec):
-    """A grid of runs: a source run, then every treatment on every target corpus with every seed."""
+class TreatmentsSpec(StudySpec):
+    """Every treatment on every target corpus with every seed. Treatments start from scratch and from each other."""
 
-    source: SourceSpec
+    source: SourceSpec | None = None  # what they may start from beside each other
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
     model: Name
     recipe: Name
@@ -45,6 +45,12 @@ class GridSpec(StudySpec):
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("test",)  # that are decoded
     snapshots: Annotated[tuple[Snapshot, ...], Field(min_length=1)] = (BEST,)  # that are decoded, of every run
     probes: dict[Name, ProbeSpec] = {}  # evaluations of every run with some of its layers changed
+
+
+class GridSpec(TreatmentsSpec):
+    """A grid of runs: a source run, then every treatment on every target corpus with every seed."""
+
+    source: SourceSpec
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -72,6 +78,7 @@ def plan(name: str, spec: GridSpec, config: Config) -> Study:
         for decode in decodes(run, spec.decoders, config, split, snapshot)
     ]
     probes = tuple(Probe(run, probe, one) for run in runs for probe, one in spec.probes.items())
+    assert source is not None  # a GridSpec has one
     label = source.manifest.corpus.spec.label if isinstance(source, Run) else source.name
     return Study(
         name, spec, runs, tuple(decoded), probes, sources=own, source_label=label, baseline=spec.baseline,
@@ -83,7 +90,7 @@ def plan(name: str, spec: GridSpec, config: Config) -> Study:
 class Grid:
     """A grid being unrolled; every run of it is made once."""
 
-    spec: GridSpec
+    spec: TreatmentsSpec
     config: Config
     made: dict[tuple[str, str, int], Run] = field(default_factory=dict)
 
@@ -98,7 +105,10 @@ class Grid:
         return self.made[key]
 
     def _at(self, place: Origin, target: str, seed: int) -> Run | Checkpoint:
-        return self.source if place.treatment == SOURCE else self.run(target, place.treatment, seed)
+        if place.treatment != SOURCE:
+            return self.run(target, place.treatment, seed)
+        assert self.source is not None  # see planning/checks.py
+        return self.source
 
     def _run(self, target: str, treatment: str, seed: int) -> Run:
         how = self.config.treatments[treatment]
@@ -108,10 +118,11 @@ class Grid:
         heads = {one.language: one.manifest.text.alphabet for one in data} if len(data) > 1 else {}
         stack = layer_names(model, heads), head_names(model, heads), places(model, heads)
         place = origin(how.start)
-        start = self._at(place, target, seed) if place else None
+        before = seed if how.start_seed is None else how.start_seed
+        start = self._at(place, target, before) if place else None
         alphabet = self.config.languages[how.alphabet].alphabet if how.alphabet else data[0].manifest.text.alphabet
         loads = [(named_layers([wanted], *stack), origin(text)) for wanted, text in how.load.items()]
-        donors = tuple((loaded, place, self._at(place, target, seed)) for loaded, place in loads if place)
+        donors = tuple((loaded, place, self._at(place, target, before)) for loaded, place in loads if place)
         reset = named_layers(how.reset, *stack)
         freeze = named_layers(how.freeze, *stack)
         way = RecipeSpec.model_validate(recipe_of(how, target, self.spec, self.config))
@@ -128,7 +139,8 @@ class Grid:
                 LoadRecipe(start=donor.hash, snapshot=place.snapshot, layers=loaded) for loaded, place, donor in donors
             ),
             reset=reset,
-            draw=unused_draw(seed, reset, [start, *(donor for _, _, donor in donors)]),
+            draw=0 if how.draw == "first" else unused_draw(seed, reset, [start, *(donor for _, _, donor in donors)]),
+            redraw=how.draw == "first",
             freeze=freeze,
             frozen=how.frozen,
             optimizer_state=how.optimizer_state,
@@ -146,8 +158,10 @@ class Grid:
         first: Data = Part(how.part, own, self.config.parts[how.part]) if how.part else own
         return (first, *(manifest_of(corpus, model, self.config) for corpus in how.corpora))
 
-    def _source(self) -> Run | Checkpoint:
+    def _source(self) -> Run | Checkpoint | None:
         source, config = self.spec.source, self.config
+        if source is None:
+            return None
         model = config.models[source.model]
         if source.checkpoint is not None:
             checkpoint = config.checkpoints[source.checkpoint]
@@ -179,7 +193,7 @@ def manifest_of(corpus: str, model: ModelSpec, config: Config) -> Manifest:
     return Manifest(Corpus(corpus, spec, content), config.languages[spec.language], model)
 
 
-def model_of(how: TreatmentSpec, spec: GridSpec, config: Config) -> str:
+def model_of(how: TreatmentSpec, spec: TreatmentsSpec, config: Config) -> str:
     """The name of a treatment's model: its own, that of the treatment it starts from, the study's."""
     if how.model:
         return how.model
@@ -189,7 +203,7 @@ def model_of(how: TreatmentSpec, spec: GridSpec, config: Config) -> str:
     return model_of(config.treatments[place.treatment], spec, config)
 
 
-def recipe_of(how: TreatmentSpec, target: str, spec: GridSpec, config: Config) -> dict[str, Any]:
+def recipe_of(how: TreatmentSpec, target: str, spec: TreatmentsSpec, config: Config) -> dict[str, Any]:
     """The study's recipe, changed by the target, then by the treatment."""
     whole = whole_name(target, config.corpora[target])
     return {**config.recipes[spec.recipe].model_dump(), **spec.target_recipes.get(whole, {}), **how.recipe}

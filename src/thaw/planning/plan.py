@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from thaw.config.decoders import BeamSpec, LanguageModelSpec
 from thaw.config.schema import StudySpec
 from thaw.config.sources import Split
 from thaw.config.starts import BEST
+from thaw.exhibits.spec import Place
 from thaw.planning import contents
 from thaw.planning.artifacts import Checkpoint, Corpus, Decode, LanguageModel, Manifest, Part, Probe, Run
 from thaw.planning.folds import expanded
@@ -33,6 +34,7 @@ class Study:
     source_label: str = ""  # what transfer starts from, as tables print it
     baseline: str = ""  # the treatment that the others are compared to
     reference: str = ""  # a second one
+    places: Mapping[str, Place] = field(default_factory=dict)  # by treatment, where the study holds several experiments
 
     @property
     def kind(self) -> str:

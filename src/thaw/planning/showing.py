@@ -91,7 +91,10 @@ def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
         style=study.spec.style,
         baseline=study.baseline,
         reference=study.reference,
-        runs=tuple(run_row(run, decodes, source) for run in study.runs),
+        runs=tuple(
+            run_row(run, decodes, source).model_copy(update={"place": study.places.get(run.treatment)})
+            for run in study.runs
+        ),
         sources=tuple(run_row(run, decodes) for run in study.sources),
         corpora=tuple(corpus_row(manifest) for manifest in manifests((*study.sources, *study.runs))),
     )

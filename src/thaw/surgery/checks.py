@@ -103,7 +103,7 @@ def check_draw(layer: str, act: Reset, meta: Mapping[str, Any]) -> None:
 
     It would not be fresh: the donor's other layers have learnt beside these very weights.
     """
-    if draw_of(meta, layer) == (act.seed, act.draw):
+    if not act.again and draw_of(meta, layer) == (act.seed, act.draw):
         raise UserError(
             f"reset: layer {layer} is drawn from seed {act.seed}, draw {act.draw}, as it was in the run that it comes "
             "from; that is not fresh: take another draw or another seed"

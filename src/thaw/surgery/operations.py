@@ -47,6 +47,7 @@ class Reset:
     seed: int = 0
     draw: int = 0
     buffers: bool = True
+    again: bool = False  # whether the draw may be the one that the donor's own run began from
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _operations(recipe: RunRecipe, model: LayeredModel, start: ByLanguage[Units]
     for load in recipe.loads:
         yield Load(load.origin, load.layers)
     if drawn := tuple(layer for layer in fresh if layer not in elsewhere):
-        yield Reset(drawn, "draw", recipe.seed, recipe.draw)
+        yield Reset(drawn, "draw", recipe.seed, recipe.draw, again=recipe.redraw)
     for lang, units in units_of(recipe).items() if recipe.output_rows == "shared" else ():
         for head in [head for head in model.heads_of[lang] if head in recipe.reset]:
             rows = shared_rows(_characters(units), _characters(of_language(start, lang)), recipe.letters)
