@@ -1,4 +1,4 @@
-"""Top-down training as treatments: Algorithm 1 of Zhang et al. (2021) unrolled, its controls, and donors of a classifier.
+"""Top-down training as treatments: Algorithm 1 of Zhang et al. (2021) unrolled, its controls, donors of classifiers.
 
 The algorithm trains a model, then freezes its top layers, draws the rest anew, trains that, and goes on one layer
 further down, as long as the dev error does not rise. All stages are run; where the algorithm would have ended is seen
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from thaw.config.layers import OUTPUT, named_layers
-from thaw.config.models import head_names, layer_names
+from thaw.config.models import head_names, layer_names, places
 from thaw.config.numbers import Int, Positive
 from thaw.config.schema import FrozenSpec, TreatmentSpec
 from thaw.config.sources import Name
@@ -60,7 +61,7 @@ class CascadeSpec(Strict):
 
 
 class DonorsSpec(Strict):
-    """Section 3: classifiers from trainings on shares of the data, or stopped at epochs, and what is trained below them."""
+    """Section 3: classifiers of trainings on shares of the data or up to epochs, and what is trained below them."""
 
     cascade: Name  # whose model, corpus, recipe and decoders these are
     shares: Annotated[tuple[Name, ...], Field(min_length=1)]  # keys of `parts`, the largest last
@@ -102,33 +103,53 @@ def treatments(spec: Spec, config: Config) -> dict[str, Made]:
 # --- Algorithm 1 ----------------------------------------------------------------------------------
 
 
-def stack(model: str, config: Config) -> tuple[Layers, Layers]:
-    """The layers of a model, and which of them are heads."""
-    return layer_names(config.models[model]), head_names(config.models[model])
+@dataclass(frozen=True)
+class Stack:
+    """The layers of a model, its heads, and which layers count as one (`thaw.config.models.places`)."""
 
+    layers: Layers
+    heads: Layers
+    places: tuple[Layers, ...]
 
-def stages(cascade: CascadeSpec, config: Config) -> list[Layers]:
-    """The layers that stand still at each stage, by name."""
-    layers, heads = stack(cascade.model, config)
-    if cascade.stages != "all":
-        return [named_layers(wanted, layers, heads) for wanted in cascade.stages]
-    return [named_layers([f"last-{count}"], layers, heads) for count in range(1, _places(layers, heads))]
+    @classmethod
+    def of(cls, model: str, config: Config) -> Stack:
+        """That of a model of the config."""
+        spec = config.models[model]
+        return cls(layer_names(spec), head_names(spec), places(spec))
 
+    def named(self, references: Iterable[str]) -> Layers:
+        """The layers that `references` mean; KeyError for one that means nothing."""
+        return named_layers(references, self.layers, self.heads, self.places)
 
-def _places(layers: Iterable[str], heads: Iterable[str]) -> int:
-    """How many layers count: all heads are one, as in `last-N`."""
-    found = set(layers)
-    return len(found - set(heads)) + bool(found & set(heads))
+    def count(self, layers: Iterable[str]) -> int:
+        """How many layers these are, as `last-N` counts them."""
+        found = set(layers)
+        return sum(not found.isdisjoint(place) for place in self.places)
 
+    def stages(self, cascade: CascadeSpec) -> list[Layers]:
+        """The layers that stand still at each stage, by name."""
+        if cascade.stages != "all":
+            return [self.named(wanted) for wanted in cascade.stages]
+        return [self.named([f"last-{count}"]) for count in range(1, len(self.places))]
 
-def notation(frozen: list[Layers], layers: Layers, heads: Layers) -> str:
-    """The paper's index of M after these stages: how many layers each added to the frozen stack, then all others."""
-    counts = [0, *(_places(stage, heads) for stage in frozen), _places(layers, heads)]
-    return ",".join(str(later - earlier) for earlier, later in zip(counts, counts[1:], strict=False))
+    def notation(self, frozen: Iterable[Layers]) -> str:
+        """The paper's index of M after these stages: how many layers each added to those frozen, then all others."""
+        counts = [0, *map(self.count, frozen), len(self.places)]
+        return ",".join(str(later - earlier) for earlier, later in pairwise(counts))
+
+    def surgery(self, frozen: Layers, cascade: CascadeSpec) -> dict[str, Any]:
+        """The keys of a treatment that freezes some layers and draws all others anew."""
+        return {
+            "freeze": frozen,
+            "reset": tuple(layer for layer in self.layers if layer not in frozen),
+            "frozen": cascade.frozen,
+            "optimizer_state": cascade.optimizer_state,
+            "draw": cascade.draw,
+        }
 
 
 def _cascade(name: str, cascade: CascadeSpec, spec: Spec, config: Config) -> Iterator[tuple[str, Made]]:
-    layers, heads = stack(cascade.model, config)
+    stack = Stack.of(cascade.model, config)
     recipe = {**config.recipes[cascade.recipe].model_dump(), **cascade.changes}
     base = f"{name}-baseline"
 
@@ -141,38 +162,27 @@ def _cascade(name: str, cascade: CascadeSpec, spec: Spec, config: Config) -> Ite
     first = cascade.seeds if cascade.start_seed is None else (cascade.start_seed,)
     yield "baseline", made("baseline", "Baseline", 0, first)
     before, done = base, list[Layers]()
-    for number, frozen in enumerate(stages(cascade, config), start=1):
+    for number, frozen in enumerate(stack.stages(cascade), start=1):
         done.append(frozen)
         # Only the first stage starts from the one baseline of all seeds; the others go on with their own.
         seed = cascade.start_seed if number == 1 else None
-        how = {**surgery(frozen, layers, cascade), "start": f"{before}@{BEST}", "start_seed": seed}
-        label = f"Stage {number}: M{notation(done, layers, heads)}"
+        how = {**stack.surgery(frozen, cascade), "start": f"{before}@{BEST}", "start_seed": seed}
+        label = f"Stage {number}: M{stack.notation(done)}"
         yield f"stage-{number}", made("stage", label, number, cascade.seeds, **how)
         before = f"{name}-stage-{number}"
     for other in cascade.swaps:
-        swapped = named_layers(cascade.classifier, layers, heads)
-        how = surgery(swapped, layers, cascade) | {"start": f"{base}@{BEST}", "start_seed": cascade.start_seed}
+        swapped = stack.named(cascade.classifier)
+        how = stack.surgery(swapped, cascade) | {"start": f"{base}@{BEST}", "start_seed": cascade.start_seed}
         how["load"] = dict.fromkeys(swapped, f"{other}-baseline@{BEST}")
         label = f"Classifier from “{spec.cascades[other].label}”"
         yield f"from-{other}", made("swap", label, 0, cascade.seeds, **how)
     if cascade.lowest:
-        lowest = named_layers(["first-1"], layers, heads)
-        how = surgery(lowest, layers, cascade) | {"start": f"{base}@{BEST}", "start_seed": cascade.start_seed}
+        lowest = stack.named(["first-1"])
+        how = stack.surgery(lowest, cascade) | {"start": f"{base}@{BEST}", "start_seed": cascade.start_seed}
         yield "lowest", made("lowest", "Lowest layer frozen", 0, cascade.seeds, **how)
     if cascade.longer is not None:
         changed = {**recipe, **cascade.longer}
         yield "longer", made("longer", "Baseline, trained longer", 0, first, recipe=changed)
-
-
-def surgery(frozen: Layers, layers: Layers, cascade: CascadeSpec) -> dict[str, Any]:
-    """The keys of a treatment that freezes some layers and draws all others anew."""
-    return {
-        "freeze": frozen,
-        "reset": tuple(layer for layer in layers if layer not in frozen),
-        "frozen": cascade.frozen,
-        "optimizer_state": cascade.optimizer_state,
-        "draw": cascade.draw,
-    }
 
 
 # --- donors ---------------------------------------------------------------------------------------
@@ -180,9 +190,9 @@ def surgery(frozen: Layers, layers: Layers, cascade: CascadeSpec) -> dict[str, A
 
 def _donors(donors: DonorsSpec, cascade: CascadeSpec, config: Config) -> Iterator[tuple[str, Made]]:
     """Trainings on each share; then what is trained on the unseen part: all of it, and below each donor."""
-    layers, heads = stack(cascade.model, config)
+    stack = Stack.of(cascade.model, config)
     recipe = {**config.recipes[cascade.recipe].model_dump(), **cascade.changes}
-    frozen = named_layers(donors.classifier, layers, heads)
+    frozen = stack.named(donors.classifier)
     first = donors.seeds[:1] if donors.donor == "one" else donors.seeds
     seed = donors.seeds[0] if donors.donor == "one" else None
 
@@ -199,7 +209,7 @@ def _donors(donors: DonorsSpec, cascade: CascadeSpec, config: Config) -> Iterato
         yield f"donor-{share}", made("share", f"{per_cent:g} % of the data", per_cent, first, past, part=share)
     below: dict[str, Any] = {"part": donors.unseen}
     yield "donor-none", made("none", "No donor", 0, donors.seeds, donors.recipe, **below)
-    below |= {**surgery(frozen, layers, cascade), "start_seed": seed}
+    below |= {**stack.surgery(frozen, cascade), "start_seed": seed}
     for share in donors.shares:
         per_cent = SPLIT * config.parts[share].share
         start = f"donor-{share}@{BEST}"
