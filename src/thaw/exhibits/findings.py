@@ -34,8 +34,7 @@ class Findings:
             "general": general(frame) + self._agreement(spec, frame),
             "parts": [part(spec, cells) for cells in grouped(frame, lambda cell: cell.column).values()],
         }
-        text = json.dumps(found, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-        return {"md": _markdown(found).encode(), "json": text.encode()}
+        return written_findings(found)
 
     def _agreement(self, spec: ExhibitSpec, frame: Frame) -> list[str]:
         """Whether differences that are more than noise go the way of the published ones on the same target."""
@@ -141,6 +140,12 @@ def _differences(cells: Iterable[Cell], base: str) -> str:
         moved = f"{change(cell, difference, cell.rate - difference):+.1f}".replace("-", "−")
         texts.append(f"“{cell.label}” ({moved})")
     return ", ".join(texts)
+
+
+def written_findings(found: dict[str, Any]) -> dict[str, bytes]:
+    """{paper, finding, note, general, parts} as Markdown, and as JSON for the report."""
+    text = json.dumps(found, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    return {"md": _markdown(found).encode(), "json": text.encode()}
 
 
 def _markdown(found: dict[str, Any]) -> str:

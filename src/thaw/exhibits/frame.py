@@ -11,15 +11,18 @@ import csv
 import io
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from thaw.config.schema import ScoringSpec
 from thaw.errors import UserError
 from thaw.exhibits.spec import DecodeRow, ExhibitSpec, RunRow, row_label
 from thaw.files import read_json, read_jsonl
 from thaw.scoring.counts import UtteranceCounts
 from thaw.scoring.measures import MEASURES, Measure, counts_from
+from thaw.scoring.scores import score
 from thaw.scoring.statistics import (
     Comparison,
     Estimate,
@@ -226,6 +229,11 @@ def read_judged(run: RunRow, decode: DecodeRow) -> Judged:
     rows = read_jsonl(Path(decode.counts))
     try:
         counts = tuple(UtteranceCounts.from_row(row) for row in rows)
+        if decode.ids:
+            counts = tuple(row for row in counts if fnmatchcase(row.id, decode.ids))
+            if not counts:
+                raise UserError(f"{decode.counts}: no utterance of it is called {decode.ids}")
+            scores = score(counts, ScoringSpec())
         judged = Judged(run, decode, scores, counts)
         if not judged.measures:
             raise KeyError(next(iter(MEASURES)))

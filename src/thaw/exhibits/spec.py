@@ -56,6 +56,7 @@ class DecodeRow(Strict):
     split: str = "test"
     snapshot: str = BEST
     operation: str = ""  # what was done to the weights before, as tables print it; empty: nothing
+    ids: str = ""  # a pattern of the utterances that count (sw_*); empty: all
     scores: str = ""  # scores.json of `thaw score`
     counts: str = ""  # counts.jsonl of `thaw score`
     hypotheses: str = ""  # JSON Lines of `thaw decode`

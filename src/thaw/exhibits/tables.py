@@ -45,21 +45,30 @@ class RatesTable:
     published: Published | None = None
     stub: str = "Treatment"  # what the rows are
     models: bool = False  # whether rows name their model
+    apart: tuple[Block, ...] = ()  # other people's numbers, where they cannot stand beside ours
 
     def draw(self, spec: ExhibitSpec) -> dict[str, bytes]:
         """The table as csv, md, tex and json."""
         frame = read_frame(spec)
         rates = read_rates(spec, self.published.file) if self.published else []
+        blocks, tests = self.blocks(spec, frame, rates)
+        # Beside our numbers only where they can be compared; in a table of their own otherwise.
+        ways = {cell.decode.way: cell.decode for cell in frame}
+        beside = any(self._beside(spec, decode) for decode in ways.values())
+        apart = self.apart if beside or not self.published else (self._published(self.published, rates), *self.apart)
+        grid = Grid(f"{spec.study}-{spec.name}", self.title, spec.note, tuple(blocks), apart, tuple(tests))
+        return written(grid, as_csv(COLUMNS, self._rows(spec, frame, rates, beside)))
+
+    def blocks(
+        self, spec: ExhibitSpec, frame: Frame, rates: list[PublishedRate] | None = None
+    ) -> tuple[list[Block], list[Block]]:
+        """For each way of judging a block of rates; then blocks of differences to the baseline and the reference."""
         ways = grouped(frame, lambda cell: cell.decode.way).values()
-        blocks = [self._results(spec, cells, rates) for cells in ways]
+        results = [self._results(spec, cells, rates or []) for cells in ways]
         bases = [base for base in dict.fromkeys((spec.baseline, spec.reference)) if base in spec.treatments]
         tests = [self._differences(spec, cells, base) for cells in ways for base in bases
                  if any(base in cell.tests for cell in cells)]  # fmt: skip
-        # Beside our numbers only where they can be compared; in a table of their own otherwise.
-        beside = any(self._beside(spec, cells[0].decode) for cells in ways)
-        apart = () if beside or not self.published else (self._published(self.published, rates),)
-        grid = Grid(f"{spec.study}-{spec.name}", self.title, spec.note, tuple(blocks), apart, tuple(tests))
-        return written(grid, as_csv(COLUMNS, self._rows(spec, frame, rates, beside)))
+        return results, tests
 
     def _beside(self, spec: ExhibitSpec, decode: DecodeRow) -> bool:
         """Whether the published rates stand beside those of a decode."""

@@ -7,7 +7,7 @@ exhibit is drawn.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -15,13 +15,15 @@ from pydantic import Field
 from thaw.config.schema import StudySpec
 from thaw.config.sources import Name, Split
 from thaw.errors import suggestion
+from thaw.exhibits.spec import FIGURE, FINDINGS, TABLE, Exhibit, ExhibitSpec, RunRow
 from thaw.planning import cascade, checks
 from thaw.planning.grid import Grid, TreatmentsSpec
 from thaw.planning.plan import Study, decodes
 
 if TYPE_CHECKING:
     from thaw.config.config import Config
-    from thaw.exhibits.spec import Exhibit
+    from thaw.exhibits.frame import Cell
+    from thaw.exhibits.rates import Kind, Ticks
     from thaw.planning.cascade import CascadeSpec, DonorsSpec, Made
 
 PAPER = "Zhang et al. 2021"
@@ -37,6 +39,13 @@ PAPER_FINDING = (
     "the lowest layer frozen instead it gets worse (10.5). A classifier serves the better the more data it has seen, "
     "and the better the less it has over-trained. One to three seeds, no intervals."
 )
+PUBLISHED = "topdown.csv"
+TABLE2_NOTE = (
+    "Character error rates on WSJ; each row one training, no intervals. The rows quoted from other papers are as the "
+    "paper quotes them. No language model."
+)
+TABLE3_NOTE = "Word error rates on eval2000, Switchboard and CallHome; one training each, no intervals."
+TABLE4_NOTE = "Perplexity on WikiText-2; one training each, no intervals."
 
 
 class Spec(StudySpec):
@@ -160,4 +169,157 @@ def _unknown(where: str, tables: Iterable[tuple[str, Iterable[str], Mapping[str,
                 yield f"{where}.{key}: {wanted!r} is not there; {suggestion(wanted, table)}"
 
 
-EXHIBITS: dict[str, Exhibit] = {}
+# --- exhibits -------------------------------------------------------------------------------------
+
+
+def _findings(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.topdown import draw_findings
+
+    return draw_findings(spec, PAPER, PAPER_FINDING)
+
+
+def _table_corpora(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.corpora import CorporaTable
+
+    return CorporaTable("Corpora").draw(spec)
+
+
+def _table1(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.tables import RatesTable
+    from thaw.exhibits.topdown import published_block
+
+    note = "Character error rates, one training each. The paper's heading says dev92 and eval93, a slip."
+    apart = published_block(spec, PUBLISHED, "table1", note)
+    return RatesTable("Trained on a share of the data", stub="Share", apart=(apart,)).draw(spec)
+
+
+def _cascades_table(name: str, title: str, note: str) -> Exhibit:
+    """A table of the cascades that the config puts there."""
+
+    def draw(spec: ExhibitSpec) -> dict[str, bytes]:
+        from thaw.exhibits.topdown import CascadesTable
+
+        return CascadesTable(title, PUBLISHED, name, note).draw(spec)
+
+    def runs(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+        return tuple(run for run in spec.runs if run.place and run.place.exhibit == name)
+
+    heading = f"Table {name[-1]}: {title[0].lower()}{title[1:]}"
+    return Exhibit(heading, TABLE, ("scores", "metrics"), draw, (PUBLISHED,), runs)
+
+
+def _trace(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.cascade import draw_trace
+
+    return draw_trace(spec, "Algorithm 1, stage by stage")
+
+
+def _stages(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.rates import RatesFigure
+
+    return RatesFigure(
+        "Character error rate by stage", "Stage (0: baseline)", "char", _group, _at, _line, _whole_ticks, spread=0.06
+    ).draw(spec)
+
+
+def _figure1(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.rates import RatesFigure
+
+    axis = "Share of the data that the classifier is from (%)"
+    return RatesFigure(
+        "Trained on unseen data below a frozen classifier", axis, "char", _group, _at, _line_and_level, _ticks,
+        (("level", "without a donor"),), spread=0.5,
+    ).draw(spec)  # fmt: skip
+
+
+def _figure2a(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.curves import CurvesFigure
+
+    return CurvesFigure("The donor's training, past its optimum", legend_title="Trained on").draw(spec)
+
+
+def _figure2b(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.rates import RatesFigure
+
+    return RatesFigure(
+        "Trained on unseen data below a frozen classifier", "Epoch that the classifier is from", "char", _group, _at,
+        _line_and_level, _ticks, (("level", "without a donor"),), spread=0.3,
+    ).draw(spec)  # fmt: skip
+
+
+def _group(cell: Cell) -> str:
+    return cell.run.place.label if cell.run.place else ""
+
+
+def _at(cell: Cell) -> float:
+    return cell.run.place.at if cell.run.place else 0.0
+
+
+def _line(cells: Sequence[Cell]) -> list[Kind]:
+    return ["line" for _ in cells]
+
+
+def _line_and_level(cells: Sequence[Cell]) -> list[Kind]:
+    return ["level" if cell.run.place and cell.run.place.role == "none" else "line" for cell in cells]
+
+
+def _ticks(cells: Sequence[Cell]) -> Ticks:
+    return {0.0: "none"} | {_at(cell): f"{_at(cell):g}" for cell in cells if _at(cell)}
+
+
+def _whole_ticks(cells: Sequence[Cell]) -> Ticks:
+    return {_at(cell): f"{_at(cell):g}" for cell in cells}
+
+
+def _roles(*roles: str) -> Callable[[ExhibitSpec], tuple[RunRow, ...]]:
+    """The runs with one of these roles, if some have the last of them."""
+
+    def runs(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+        found = tuple(run for run in spec.runs if run.place and run.place.role in roles)
+        return found if any(run.place and run.place.role == roles[-1] for run in found) else ()
+
+    return runs
+
+
+def _cascades(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+    """The runs that belong to a cascade."""
+    return tuple(run for run in spec.runs if run.place and run.place.exhibit)
+
+
+def _chains(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+    """The baselines, stages and longer trainings of cascades with a break rule to apply."""
+    found = [run for run in _cascades(spec) if run.place and run.place.role in ("baseline", "stage", "longer")]
+    deep = {run.place.group for run in found if run.place and run.place.role == "stage" and run.place.at > 1}
+    return tuple(run for run in found if run.place and run.place.group in deep)
+
+
+def _stage_runs(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+    return tuple(run for run in _chains(spec) if run.place and run.place.role != "longer")
+
+
+def _goes_on(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+    """The training whose epochs are donors, where there are such."""
+    shares = _roles("share")(spec) if _roles("epoch")(spec) else ()
+    most = max((run.place.at for run in shares if run.place), default=0)
+    return tuple(run for run in shares if run.place and run.place.at == most)
+
+
+EXHIBITS: dict[str, Exhibit] = {
+    "findings": Exhibit("Findings", FINDINGS, ("scores", "metrics"), _findings, runs=_cascades),
+    "table-corpora": Exhibit("Corpora", TABLE, ("corpora",), _table_corpora),
+    "table1": Exhibit(
+        "Table 1: trained on a share of the data", TABLE, ("scores",), _table1, (PUBLISHED,), runs=_roles("share")
+    ),
+    "figure1": Exhibit(
+        "Figure 1: classifiers by share of the data", FIGURE, ("scores",), _figure1, runs=_roles("none", "donor")
+    ),
+    "figure2a": Exhibit("Figure 2a: the donor's training", FIGURE, ("metrics", "style"), _figure2a, runs=_goes_on),
+    "figure2b": Exhibit(
+        "Figure 2b: classifiers by epoch", FIGURE, ("scores",), _figure2b, runs=_roles("none", "epoch")
+    ),
+    "table2": _cascades_table("table2", "Error rates of top-down training", TABLE2_NOTE),
+    "table3": _cascades_table("table3", "Error rates of top-down training, larger corpus", TABLE3_NOTE),
+    "table4": _cascades_table("table4", "Perplexity of top-down training", TABLE4_NOTE),
+    "table-trace": Exhibit("Algorithm 1, stage by stage", TABLE, ("scores", "metrics"), _trace, runs=_chains),
+    "figure-stages": Exhibit("Character error rate by stage", FIGURE, ("scores",), _stages, runs=_stage_runs),
+}
