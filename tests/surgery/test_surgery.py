@@ -250,3 +250,59 @@ def test_a_model_can_be_prepared_again():
     surgery = prepared(made, start(), ["layer_6"], ["layer_2"], FrozenSpec(), seed=1)
     surgery.check_start()
     assert parameter_counts(made)["trainable"] == parameter_counts(made)["total"] - (12 * 12 + 12)
+
+
+# --- the rules of top-down training ------------------------------------------------------------------
+
+
+def top_down(top: int) -> Surgery:
+    """The last layers frozen, all below drawn anew."""
+    return prepared(model(7), start(classes=7), LAYERS[:-top], LAYERS[-top:], seed=1)
+
+
+@pytest.mark.parametrize("top", range(1, len(LAYERS)))
+def test_layers_below_frozen_ones_learn_through_them(top: int):
+    surgery = top_down(top)
+    assert surgery.below_frozen() == list(LAYERS[:-top])
+    surgery.check_start()
+    optimizer = train(surgery)
+    assert surgery.check_optimizer(optimizer.names, optimizer.state()) == len(surgery.trainable())
+    record = surgery.check_end(optimizer.unmoved())
+    assert record["gradient_through_frozen"] == list(LAYERS[:-top])
+
+
+def test_a_frozen_stack_that_lets_no_gradient_through_is_caught():
+    """As where its forward pass runs under no_grad: nothing below it learns, and nothing else would say so."""
+    surgery = top_down(2)
+    silent = [name for name in surgery.trainable() if ".layer_1." in name]
+    train(surgery)
+    with pytest.raises(SurgeryError, match=r"no gradient came through the frozen layers to \['layer_1'\]"):
+        surgery.check_end(silent)
+
+
+def test_layers_above_frozen_ones_are_no_matter_of_theirs():
+    surgery = prepared(model(7), start(classes=7), LAYERS[1:], LAYERS[:1])
+    assert surgery.below_frozen() == []
+    assert "gradient_through_frozen" not in surgery.check_end(train(surgery).unmoved())
+
+
+def test_an_optimiser_that_holds_a_frozen_parameter_is_caught():
+    surgery = top_down(2)
+    every = [name for name, _ in surgery.model.named_parameters()]
+    with pytest.raises(SurgeryError, match=r"holds other parameters than those to train: .*layer_6"):
+        surgery.check_optimizer(every, [])
+    names = [*surgery.trainable()]
+    with pytest.raises(SurgeryError, match=r"has state of parameters that do not train: \['layers.layer_6.bias'\]"):
+        surgery.check_optimizer(names, ["step", "layers.layer_6.bias/m"])
+    with pytest.raises(SurgeryError, match="holds other parameters"):
+        surgery.check_optimizer(names[1:], [])
+
+
+def test_weights_that_two_layers_share_count_once_and_freeze_together():
+    tied = model(12)
+    tied.layer("layer_2").weight = tied.layer("layer_1").weight
+    counts, apart = parameter_counts(tied), parameter_counts(model(12))
+    assert counts["by_layer"] == apart["by_layer"] | {"layer_2": 12}  # its bias
+    assert counts["total"] == sum(p.numel() for p in tied.parameters())
+    with pytest.raises(UserError, match="layer_1 and layer_2 share weights: freeze both, or neither"):
+        prepare(tied, [Reset(LAYERS), Freeze(("layer_2",))])

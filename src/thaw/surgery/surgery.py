@@ -39,6 +39,7 @@ def prepare(
     """
     if set(frozen_layers(model, operations)) == set(model.layers):
         raise UserError("freeze: all layers are frozen, so nothing is left to train")
+    check_ties(model, frozen_layers(model, operations))
     apply(model, operations, sources or {})
     return Surgery(model, operations, sources, donor)
 
@@ -107,6 +108,26 @@ class Surgery:
             "trainable": sorted(self.trainable()),
         }
 
+    def check_optimizer(self, names: Collection[str], state: Collection[str]) -> int:
+        """The optimiser holds every trainable parameter and no other, and has state of no other; gives how many.
+
+        `names` are its parameters, `state` the keys of its state ("<parameter>/<slot>"). A frozen parameter that it
+        held would decay, or move by what its moments remember. SurgeryError names what is wrong.
+        """
+        wrong = sorted(set(names) ^ set(self.trainable()))
+        require(not wrong, f"the optimiser holds other parameters than those to train: {wrong}")
+        strange = sorted({key.partition("/")[0] for key in state if "/" in key} - set(names))
+        require(not strange, f"the optimiser has state of parameters that do not train: {strange}")
+        return len(names)
+
+    def below_frozen(self) -> list[str]:
+        """Shared layers that train and reach the loss through a frozen layer alone, in the model's order."""
+        frozen = [place for place, name in enumerate(self.model.trunk) if name in self.frozen_layers]
+        last = max(frozen, default=0)
+        if all(head in self.frozen_layers for head in self.model.heads):
+            last = len(self.model.trunk)
+        return [name for name in self.model.trunk[:last] if name not in self.frozen_layers]
+
     def check_end(self, without_gradient: Collection[str] = ()) -> dict[str, Any]:
         """After training: frozen layers are bit-identical to what they were, every trainable tensor moved.
 
@@ -118,10 +139,18 @@ class Surgery:
         digests = {name: self._frozen_digest(name) for name in self.frozen_layers}
         moved = [name for name in digests if digests[name] != self._frozen_digests[name]]
         require(not moved, f"frozen layers changed during training: {moved}")
+        blocked = [name for name in self.below_frozen() if self._unreached(name, without_gradient)]
+        require(not blocked, f"no gradient came through the frozen layers to {blocked}")
         unchanged = [name for name, p in self.trainable().items() if tensors_digest([p]) == self._first_digests[name]]
         stuck = sorted(set(unchanged) - set(without_gradient))
         require(not stuck, f"trainable tensors did not change during training: {stuck}")
-        return {"frozen": digests, "without_gradient": sorted(unchanged)}
+        through = {"gradient_through_frozen": below} if (below := self.below_frozen()) else {}
+        return {"frozen": digests, "without_gradient": sorted(unchanged), **through}
+
+    def _unreached(self, layer: str, without_gradient: Collection[str]) -> bool:
+        """Whether every gradient of a layer that trains was exactly zero."""
+        mine = [name for name in self.trainable() if layer_of(name) == layer]
+        return bool(mine) and set(mine) <= set(without_gradient)
 
     def _check_trainable(self) -> None:
         """The parameters that take gradients are exactly those of layers that are not frozen, and norms that learn."""
@@ -142,8 +171,26 @@ class Surgery:
         return tensors_digest(state[key] for key in sorted(state))
 
 
+def check_ties(model: LayeredModel, frozen: Collection[str]) -> None:
+    """UserError where a frozen layer shares a parameter with one that is to train: both stand still, or neither."""
+    owner: dict[int, str] = {}
+    for layer in model.layers:
+        for parameter in model.layer(layer).parameters():
+            other = owner.setdefault(id(parameter), layer)
+            if (other in frozen) != (layer in frozen):
+                raise UserError(f"freeze: {other} and {layer} share weights: freeze both, or neither")
+
+
 def parameter_counts(model: LayeredModel) -> dict[str, Any]:
-    """{"total", "trainable", "by_layer": {layer: count}} of the model's parameters."""
-    by_layer = {name: sum(p.numel() for p in model.layer(name).parameters()) for name in model.layers}
+    """{"total", "trainable", "by_layer": {layer: count}} of the model's parameters.
+
+    One that layers share counts once, in the first of them.
+    """
+    seen: set[int] = set()
+    by_layer = {}
+    for name in model.layers:
+        mine = {id(p): p.numel() for p in model.layer(name).parameters() if id(p) not in seen}
+        by_layer[name] = sum(mine.values())
+        seen.update(mine)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"total": sum(by_layer.values()), "trainable": trainable, "by_layer": by_layer}

@@ -136,6 +136,7 @@ def begin_central(job: Job, first: Prepared, world: World, say: Callable[[str], 
     recipe, model, surgery, checks = job.recipe, first.model, first.surgery, first.checks
     examples, dev = first.examples, first.dev
     optimizer = optimizer_for(recipe.recipe, surgery.trainable())
+    checks["start"]["optimizer"] = surgery.check_optimizer(optimizer.names, optimizer.state())
     if recipe.optimizer_state == "transferred":
         checks["optimizer_transferred"] = transfer(job, optimizer, surgery)
     done = computed_once(surgery, recipe, [examples, dev], world.device)
