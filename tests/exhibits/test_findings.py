@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.exhibits.fakes import Fakes
+from tests.exhibits.fakes import SETUPS, Fakes
 from tests.exhibits.test_tables import Hand, draw
 from thaw.files import read_json, write_json
-from thaw.studies import KINDS, study_module
+from thaw.studies import study_module
 
 
 def found(drawn: dict[str, bytes]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def test_trainings_that_were_stopped_are_counted(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SETUPS)
 def test_the_papers_own_finding_stands_beside(kind: str, tmp_path: Path) -> None:
     target = {"spanish": "Spanish"}
     study = Fakes(tmp_path, ("scratch",), targets=target, kind=kind)

@@ -27,6 +27,7 @@ from thaw.config.schema import AudioSpec
 from thaw.errors import UserError
 
 SOX_INSTALL = "sudo apt-get install sox libsox-fmt-mp3 (or: conda install -c conda-forge sox)"
+OVERSHOOT_SECONDS = 0.5  # of a segment beyond its recording (kaldi-asr/kaldi src/featbin/extract-segments.cc)
 TRUNCATION_SECONDS = 0.15  # encoders disagree by up to two MP3 frames: 0.144 s at 8 kHz, 0.048 s at 48 kHz
 STREAMED_WAV_BYTES = 0x7FFF0000  # writers into a pipe put a length near 2 or 4 GiB, since they cannot know it
 
@@ -57,10 +58,28 @@ class Converted:
     facts: Facts
 
 
-def convert(path: Path, spec: AudioSpec) -> Converted:
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a recording: seconds `start` to `end` (below zero: all of it), a channel from 1 (0: all, mixed)."""
+
+    start: float = -1.0
+    end: float = -1.0
+    channel: int = 0
+
+    @property
+    def seconds(self) -> float | None:
+        """Its length; None for all of a recording."""
+        return self.end - self.start if self.end >= 0 else None
+
+
+WHOLE = Span()
+
+
+def convert(path: Path, spec: AudioSpec, span: Span = WHOLE) -> Converted:
     """Decode, mix to mono, resample to 16 kHz, round to int16 (no dither: the same file gives the same bits).
 
-    Never holds more than `spec.max_seconds` + 1 s of a clip. Raises Unusable with the reason, UserError without sox.
+    Never holds more than `spec.max_seconds` + 1 s of a clip. A part of a recording may end up to 0.5 s beyond it, as
+    Kaldi allows; it is then shorter. Raises Unusable with the reason, UserError without sox.
     """
     try:
         size = path.stat().st_size
@@ -71,7 +90,9 @@ def convert(path: Path, spec: AudioSpec) -> Converted:
     if size == 0:
         raise Unusable("unreadable audio", "file of 0 bytes")
     decode = _by_sox if spec.backend == "sox" else _by_soundfile
-    converted = decode(path, spec.max_seconds + 1.0)
+    converted = decode(path, spec.max_seconds + 1.0, span)
+    if span.seconds is not None:
+        _check_span(converted, span, spec)
     _check_length(converted, spec)
     return converted
 
@@ -80,6 +101,16 @@ def to_int16(signal: NDArray[np.float32]) -> Pcm:
     """Full scale 1.0 -> 32768, rounded half to even, clipped; int16 read as float32 comes back unchanged."""
     pcm: Pcm = np.clip(np.rint(signal * np.float32(32768)), -32768, 32767).astype(np.int16)
     return pcm
+
+
+def _check_span(converted: Converted, span: Span, spec: AudioSpec) -> None:
+    """A part of a recording must lie in it."""
+    assert span.seconds is not None
+    wanted = min(span.seconds, spec.max_seconds + 1.0)
+    seconds = len(converted.pcm) / SAMPLE_RATE
+    if not seconds or wanted - seconds > OVERSHOOT_SECONDS:
+        detail = f"{span.start:g} to {span.end:g} s: {seconds:.2f} s of it are there"
+        raise Unusable("segment beyond its recording", detail)
 
 
 def _check_length(converted: Converted, spec: AudioSpec) -> None:
@@ -99,14 +130,21 @@ def _check_length(converted: Converted, spec: AudioSpec) -> None:
 # --- soundfile --------------------------------------------------------------------------------------------------------
 
 
-def _by_soundfile(path: Path, limit_seconds: float) -> Converted:
+def _by_soundfile(path: Path, limit_seconds: float, span: Span) -> Converted:
     try:
         with _opened(path) as file:
             facts = _facts(file, path)
-            signal = file.read(frames=int(limit_seconds * file.samplerate), dtype="float32", always_2d=True)
+            if span.seconds is not None:
+                facts = Facts(facts.rate, facts.channels, None)
+                limit_seconds = min(limit_seconds, span.seconds)
+                file.seek(min(round(span.start * file.samplerate), file.frames))
+            signal = file.read(frames=round(limit_seconds * file.samplerate), dtype="float32", always_2d=True)
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         raise Unusable("unreadable audio", _why(error)) from error
-    mono = signal[:, 0] if facts.channels == 1 else signal.mean(axis=1, dtype=np.float32)  # (n, C) -> (n,)
+    if span.channel > facts.channels:
+        raise Unusable("no such channel", f"channel {span.channel} of {facts.channels}")
+    one = max(span.channel, 1) - 1
+    mono = signal[:, one] if span.channel or facts.channels == 1 else signal.mean(axis=1, dtype=np.float32)  # (n, C)
     if not np.isfinite(mono).all():
         raise Unusable("unreadable audio", "samples that are not numbers")
     if facts.rate != SAMPLE_RATE:
@@ -183,13 +221,18 @@ def _why(error: Exception) -> str:
 # --- sox --------------------------------------------------------------------------------------------------------------
 
 
-def _by_sox(path: Path, limit_seconds: float) -> Converted:
+def _by_sox(path: Path, limit_seconds: float, span: Span) -> Converted:
     program = shutil.which("sox")
     if program is None:
         raise UserError(f"the audio backend `sox` needs the program sox; type: {SOX_INSTALL}")
     source = os.path.abspath(path)  # a relative name may look like an option (-x) or a command (|x) to sox
     command = [program, "-D", "-V2", source, "-t", "raw", "-r", str(SAMPLE_RATE), "-e", "signed-integer", "-b", "16"]
-    command += ["-L", "-c", "1", "-", "rate", "-h", str(SAMPLE_RATE), "trim", "0", f"{limit_seconds:.3f}"]
+    command += ["-L", "-c", "1", "-"]
+    start, seconds = 0.0, limit_seconds
+    if span.seconds is not None:
+        start, seconds = span.start, min(limit_seconds, span.seconds)
+    command += ["remix", str(span.channel)] if span.channel else []
+    command += ["rate", "-h", str(SAMPLE_RATE), "trim", f"{start:.3f}" if start else "0", f"{seconds:.3f}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode != 0:
         message = done.stderr.decode(errors="replace").strip()
@@ -199,7 +242,8 @@ def _by_sox(path: Path, limit_seconds: float) -> Converted:
         raise Unusable("unreadable audio", lines[-1].replace(source, path.name))
     whole = len(done.stdout) // 2 * 2
     pcm = np.frombuffer(done.stdout[:whole], dtype="<i2").astype(np.int16)
-    return Converted(pcm, _facts_or_none(path))
+    facts = _facts_or_none(path)
+    return Converted(pcm, facts if span.seconds is None else Facts(facts.rate, facts.channels, None))
 
 
 def _facts_or_none(path: Path) -> Facts:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from thaw.audio.convert import WHOLE, Span
 from thaw.config.schema import SPLITS
 from thaw.errors import UserError
 from thaw.files import read_jsonl
@@ -27,6 +28,7 @@ class Clip:
     split: str
     lang: str
     digest: str = ""  # of its file; empty where nobody but thaw writes there
+    span: Span = WHOLE
 
 
 def read_listing(path: Path) -> list[Clip]:
@@ -58,7 +60,16 @@ def _clip(row: dict[str, object], listing: Path, number: int) -> Clip:
         split=values["split"],
         lang=values["lang"],
         digest=str(row.get("digest", "")),
+        span=_span(row, listing, number),
     )
+
+
+def _span(row: dict[str, object], listing: Path, number: int) -> Span:
+    try:
+        start, end = (float(str(row.get(key, -1.0))) for key in ("start", "end"))
+        return Span(start, end, int(str(row.get("channel", 0))))
+    except ValueError as error:
+        raise UserError(f"{listing}: utterance {number} ({row.get('id')!r}): start, end or channel: {error}") from None
 
 
 def file_digest(path: Path) -> str:

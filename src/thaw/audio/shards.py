@@ -79,7 +79,7 @@ def write_shard(clips: Sequence[Clip], spec: AudioSpec, files: ShardFiles, threa
 def _attempt(clip: Clip, spec: AudioSpec) -> Converted | Unusable:
     result: Converted | Unusable
     try:
-        result = convert(clip.path, spec)
+        result = convert(clip.path, spec, clip.span)
     except Unusable as unusable:
         result = unusable
     # After it was read, not before: whatever was converted is then what was listed.

@@ -119,12 +119,13 @@ def own_amount(source: OwnSource) -> Amount | None:
 
     Where speakers are named, or a column says the split, the rows are read. Raises UserError where they do not fit.
     """
-    from thaw.config.sources import ManifestSource, TableSource
+    from thaw.config.sources import KaldiSource, ManifestSource, TableSource
     from thaw.planning.estimate import CLIP_SECONDS, amount
 
     splits: Mapping[Split, str] = source.splits or {"train": source.path}
-    heading = not isinstance(source, ManifestSource)
-    counted = tables_amount({split: Path(name) for split, name in splits.items()}, heading=heading)
+    heading = not isinstance(source, ManifestSource | KaldiSource)
+    within = "text" if isinstance(source, KaldiSource) else ""
+    counted = tables_amount({split: Path(name, within) for split, name in splits.items()}, heading=heading)
     if counted is None:
         return None
     if source.speakers or (isinstance(source, TableSource) and source.columns.split):
@@ -141,13 +142,22 @@ def own_amount(source: OwnSource) -> Amount | None:
 
 def rows_of_splits(source: OwnSource) -> Mapping[Split, int]:
     """Rows of a user's own corpus by split, as `thaw fetch` will make them; clips are not looked for."""
-    from thaw.config.sources import ManifestSource, TableSource
-    from thaw.corpora import nemo, table
+    from thaw.config.sources import KaldiSource, ManifestSource, TableSource
+    from thaw.corpora import kaldi, nemo, table
     from thaw.corpora.listing import Listed, Listing
+    from thaw.files import Reject
     from thaw.planning.estimate import SPLIT_NAMES
 
-    assert isinstance(source, ManifestSource | TableSource)
-    found = nemo.rows(source) if isinstance(source, ManifestSource) else table.rows(source)
+    found: Iterable[Listed | Reject]
+    match source:
+        case ManifestSource():
+            found = nemo.rows(source)
+        case TableSource():
+            found = table.rows(source)
+        case KaldiSource():
+            found = kaldi.rows(source)
+        case _:
+            raise AssertionError(source)
     listing = Listing(Path(), [row for row in found if isinstance(row, Listed)])
     table.finish(listing, source)
     counts = Counter(utterance.split for utterance in listing.utterances)

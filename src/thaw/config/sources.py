@@ -187,6 +187,13 @@ class ManifestSource(OwnSource):
     kind: Literal["manifest"]
 
 
+class KaldiSource(OwnSource):
+    """The user's own corpus as Kaldi data folders (wav.scp, text, perhaps segments, utt2spk): one, or one a split."""
+
+    kind: Literal["kaldi"]
+    audio: str = ""  # the folder that relative paths in wav.scp start from; the data folder where empty
+
+
 class TableColumns(Strict):
     """Names of a table's columns; empty: the table has none."""
 
@@ -222,6 +229,7 @@ _Plain = (
     | SwissParliamentSource
     | ManifestSource
     | TableSource
+    | KaldiSource
 )
 PlainSource = Annotated[_Plain, Field(discriminator="kind")]
 

@@ -33,7 +33,8 @@ class Stamp:
 def stamped(listing: Listing, stamps: Path, threads: int = 0) -> list[Listed]:
     """The utterances with the digests of their clips; `stamps` is read and written. Says which clips were replaced."""
     before = _read_stamps(stamps)
-    paths = [listing.clips / utterance.file for utterance in listing.utterances]
+    files = [listing.clips / utterance.file for utterance in listing.utterances]
+    paths = list(dict.fromkeys(files))  # several utterances may be parts of one recording
     with ThreadPoolExecutor(threads or None) as pool:
         now = list(pool.map(lambda path: _stamp(path, before.get(str(path))), paths))
     changed = [str(p) for p, one in zip(paths, now, strict=True) if _other(before.get(str(p)), one)]
@@ -41,7 +42,8 @@ def stamped(listing: Listing, stamps: Path, threads: int = 0) -> list[Listed]:
         print(f"fetch: {len(changed)} clips were replaced since they were listed: {shown(changed)}", file=sys.stderr)
     rows = zip(paths, now, strict=True)
     write_jsonl(stamps, ({"path": str(p), **{k: getattr(s, k) for k in Stamp.__slots__}} for p, s in rows))
-    return [replace(u, digest=one.digest) for u, one in zip(listing.utterances, now, strict=True)]
+    digests = {path: one.digest for path, one in zip(paths, now, strict=True)}
+    return [replace(u, digest=digests[path]) for u, path in zip(listing.utterances, files, strict=True)]
 
 
 def replaced(stamps: Path) -> Iterator[str]:

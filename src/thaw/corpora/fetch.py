@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from thaw.canonical import canonical_json, file_sha256
 from thaw.config.sources import (
     CommonVoiceSource,
+    KaldiSource,
     LibriSpeechSource,
     ManifestSource,
     MlsSource,
@@ -24,7 +25,7 @@ from thaw.config.sources import (
     TableSource,
     UnionSource,
 )
-from thaw.corpora import clips, commonvoice, datacollective, librispeech, nemo, prompts, swiss_parliament, table
+from thaw.corpora import clips, commonvoice, datacollective, kaldi, librispeech, nemo, prompts, swiss_parliament, table
 from thaw.corpora.archives import COMPLETE, CONTENT, unpack
 from thaw.corpora.listing import Listing
 from thaw.corpora.ownership import claim
@@ -95,6 +96,8 @@ def _get(source: PlainSource, language: str, root: Path, mirror: str, processes:
             return nemo.read(source)
         case TableSource():
             return table.read(source)
+        case KaldiSource():
+            return kaldi.read(source)
 
 
 def _release(source: CommonVoiceSource, language: str, root: Path, mirror: str) -> Path:
@@ -132,7 +135,7 @@ def _union(source: UnionSource, language: str, root: Path, mirror: str, processe
 
 def _row(listing: Listing, index: int, language: str) -> dict[str, Any]:
     utterance = listing.utterances[index]
-    row = {
+    row: dict[str, Any] = {
         "id": utterance.id,
         "path": str(listing.clips / utterance.file),
         "text_raw": utterance.text,
@@ -140,7 +143,9 @@ def _row(listing: Listing, index: int, language: str) -> dict[str, Any]:
         "split": utterance.split,
         "lang": language,
     }
-    return {**row, "digest": utterance.digest} if utterance.digest else row
+    row |= {"digest": utterance.digest} if utterance.digest else {}
+    row |= {"start": utterance.start, "end": utterance.end} if utterance.end >= 0 else {}
+    return row | ({"channel": utterance.channel} if utterance.channel else {})
 
 
 def _record(source: Source, listing: Listing, language: str) -> dict[str, Any]:
@@ -149,6 +154,8 @@ def _record(source: Source, listing: Listing, language: str) -> dict[str, Any]:
     for utterance in listing.utterances:
         row = [utterance.id, utterance.split, utterance.bytes, utterance.speaker, utterance.text]
         row += [utterance.digest] if utterance.digest else []
+        row += [utterance.start, utterance.end] if utterance.end >= 0 else []
+        row += [utterance.channel] if utterance.channel else []
         listed.update(canonical_json(row).encode() + b"\n")
     own = {str(path): file_sha256(path) for path in tables(source, language)}
     return {

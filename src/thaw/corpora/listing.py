@@ -31,6 +31,9 @@ class Listed:
     file: str  # the clip, from the folder of clips
     bytes: int = 0  # size of the clip; 0 before it was looked for
     digest: str = ""  # of the clip's file, where it is the user's own; empty before it was read
+    start: float = -1.0  # seconds, where it is a part of a longer recording
+    end: float = -1.0
+    channel: int = 0  # of the recording, from 1; 0: all of them, mixed
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Listing:
             size = os.stat(self.clips / row.file).st_size
         except (OSError, ValueError):  # ValueError: a NUL in the path
             return Reject(row.id, row.split, "fetch", "missing clip", row.file)
-        return Listed(row.id, row.split, row.text, row.speaker, row.file, size)
+        return replace(row, bytes=size)
 
     def make_splits(
         self,

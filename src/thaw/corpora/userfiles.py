@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from thaw.config.sources import CommonVoiceSource, OwnSource, Source, SwissParliamentSource, UnionSource
-from thaw.corpora import commonvoice
+from thaw.config.sources import CommonVoiceSource, KaldiSource, OwnSource, Source, SwissParliamentSource, UnionSource
+from thaw.corpora import commonvoice, kaldi
 from thaw.corpora.table import own_files
 from thaw.errors import UserError
 
@@ -16,6 +16,8 @@ from thaw.errors import UserError
 def tables(source: Source, language: str) -> list[Path]:
     """The user's own tables behind a source, in a fixed order, whether or not they are there."""
     match source:
+        case KaldiSource():
+            return [path for _, folder in own_files(source) for path in kaldi.files(folder)]
         case OwnSource():
             return [path for _, path in own_files(source)]
         case CommonVoiceSource() if source.path and (folder := Path(source.path).expanduser()).is_dir():
