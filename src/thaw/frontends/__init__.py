@@ -34,7 +34,7 @@ def dimension(name: str) -> int:
     if name == "fbank":
         return fbank.CHANNELS
     if name in nemo.VERSIONS:
-        return nemo.CHANNELS
+        return nemo.VERSIONS[name].channels
     if filters := logmel.filters_of(name):
         return filters
     raise UserError(f"there is no front end {name!r}; there are: {', '.join(NAMES)}")

@@ -1,4 +1,4 @@
-"""The log-mel features of NVIDIA NeMo's QuartzNet, in numpy, as three of its releases make them.
+"""The log-mel features of NVIDIA NeMo, in numpy: for QuartzNet as three of its releases make them, and for Conformer.
 
 Sources: NVIDIA/NeMo nemo/collections/asr/parts/features.py at v0.10.1, and
 nemo/collections/asr/parts/preprocessing/features.py at v1.0.0 and after its change of 2025-07-02 (0fd4de5). Dither
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 SAMPLE_RATE = 16000
 PCM_SCALE = 32768  # int16 to [-1, 1)
-WINDOW, STEP, FFT = 320, 160, 512  # samples: 20 ms, 10 ms, and the length of the Fourier transform
-CHANNELS = 64  # mel filters, 0 to 8 kHz
+STEP, FFT = 160, 512  # samples: 10 ms, and the length of the Fourier transform
 PREEMPHASIS = 0.97
 GUARD = 2.0**-24  # added before the logarithm
 DEVIATION = 1e-5  # added to the standard deviation
@@ -24,51 +23,54 @@ DEVIATION = 1e-5  # added to the standard deviation
 
 @dataclass(frozen=True)
 class Version:
-    """What differs between releases: the Hann window, what stands beyond the ends, how many frames are valid."""
+    """What differs: the Hann window, what stands beyond the ends, how many frames are valid, how many mel filters."""
 
     periodic: bool
     mirrored: bool  # the ends are mirrored; else there is silence
     added: int
     rounded: int  # valid frames: (samples + rounded) // STEP + added
+    window: int = 320  # samples: 20 ms
+    channels: int = 64  # mel filters, 0 to 8 kHz
 
 
 VERSIONS = {
     "nemo-v0.10": Version(periodic=True, mirrored=True, added=0, rounded=STEP - 1),
     "nemo-v1.0": Version(periodic=False, mirrored=True, added=1, rounded=0),
     "nemo-2025-07": Version(periodic=False, mirrored=False, added=0, rounded=0),
+    "nemo-80": Version(periodic=False, mirrored=False, added=0, rounded=0, window=400, channels=80),
 }
 
 
 def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Normalised log-mel features (T, 64) of mono samples (N,) at 16 kHz, in units of int16.
+    """Normalised log-mel features (T, F) of mono samples (N,) at 16 kHz, in units of int16.
 
-    T is N // 160 + 1 for v1.0, N // 160 for 2025-07, N / 160 rounded up for v0.10; 0 for N <= 256, which cannot be
+    T is N // 160 + 1 for v1.0, N // 160 for 2025-07 and 80, N / 160 rounded up for v0.10; 0 for N <= 256, which cannot be
     mirrored. Each channel has mean 0 and standard deviation 1 over the utterance. float32 throughout, as there.
     """
     if samples.ndim != 1 or samples.dtype not in (np.int16, np.float32):
         raise ValueError(f"samples must be int16 or float32 of shape (N,), not {samples.dtype} of {samples.shape}")
     version = VERSIONS[name]
     if len(samples) <= FFT // 2:
-        return np.zeros((0, CHANNELS), np.float32)
+        return np.zeros((0, version.channels), np.float32)
     wave = samples.astype(np.float32) / np.float32(PCM_SCALE)
     wave = np.concatenate([wave[:1], wave[1:] - np.float32(PREEMPHASIS) * wave[:-1]])
     padded = np.pad(wave, FFT // 2, mode="reflect" if version.mirrored else "constant")
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::STEP]
     valid = (len(samples) + version.rounded) // STEP + version.added
-    spectrum = np.fft.rfft(frames[:valid] * _window(version.periodic))
+    spectrum = np.fft.rfft(frames[:valid] * _window(version))
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)  # (T, 257)
-    mel = np.log(power @ mel_matrix() + np.float32(GUARD))
+    mel = np.log(power @ mel_matrix(version.channels) + np.float32(GUARD))
     mean = mel.mean(axis=0, dtype=np.float32)
     deviation = mel.std(axis=0, ddof=min(1, valid - 1), dtype=np.float32) + np.float32(DEVIATION)  # of one frame: 0
     return np.asarray((mel - mean) / deviation, dtype=np.float32)
 
 
 @cache
-def _window(periodic: bool) -> NDArray[np.float32]:
-    """A Hann window of 320 samples in the middle of 512."""
-    length = WINDOW if periodic else WINDOW - 1
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / length)
-    side = (FFT - WINDOW) // 2
+def _window(version: Version) -> NDArray[np.float32]:
+    """A Hann window of 20 or 25 ms in the middle of 512 samples."""
+    length = version.window if version.periodic else version.window - 1
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(version.window) / length)
+    side = (FFT - version.window) // 2
     return np.pad(hann, side).astype(np.float32)
 
 
@@ -83,10 +85,10 @@ def _mel_to_hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @cache
-def mel_matrix() -> NDArray[np.float32]:
-    """Weights (257, 64) from power bins to mel channels: triangles of area one (librosa's "slaney" norm)."""
+def mel_matrix(channels: int = 64) -> NDArray[np.float32]:
+    """Weights (257, F) from power bins to mel channels: triangles of area one (librosa's "slaney" norm)."""
     ends = _hertz_to_mel(np.array([0.0, SAMPLE_RATE / 2]))
-    edges = _mel_to_hertz(np.linspace(ends[0], ends[1], CHANNELS + 2))
+    edges = _mel_to_hertz(np.linspace(ends[0], ends[1], channels + 2))
     bins = np.linspace(0, SAMPLE_RATE / 2, FFT // 2 + 1)[:, None]
     widths = np.diff(edges)
     rising = (bins - edges[:-2]) / widths[:-1]
