@@ -24,8 +24,8 @@ def samples(length: int) -> np.ndarray:
     return np.round(chirp + random.uniform(-300, 300, length)).astype(np.int16)
 
 
-def nemo_features(length: int) -> tuple[str, np.ndarray]:
-    """Which of thaw's front ends the installed NeMo is, and its features (T, 64) of `samples`, valid frames only."""
+def nemo_features(length: int) -> dict[str, np.ndarray]:
+    """Which of thaw's front ends the installed NeMo has, and its features (T, F) of `samples`, valid frames only."""
     import nemo
 
     old = nemo.__version__.startswith("0.")
@@ -34,20 +34,23 @@ def nemo_features(length: int) -> tuple[str, np.ndarray]:
     else:
         from nemo.collections.asr.parts.preprocessing.features import FilterbankFeatures
     name = "nemo-v0.10" if old else "nemo-v1.0" if nemo.__version__.startswith("1.") else "nemo-2025-07"
-    extra = {"stft_conv": True} if old else {}
-    featurizer = FilterbankFeatures(n_fft=512, dither=0.0, pad_to=0, **extra).eval()
     wave = torch.from_numpy(samples(length).astype(np.float32) / 32768).unsqueeze(0)
     lengths = torch.tensor([length])
     if old:  # this one does not say how many frames are valid
-        return name, featurizer(wave, lengths)[0, :, : int(featurizer.get_seq_len(lengths.float()))].T.numpy()
-    found, frames = featurizer(wave, lengths)
-    return name, found[0, :, : int(frames)].T.numpy()
+        featurizer = FilterbankFeatures(n_fft=512, dither=0.0, pad_to=0, stft_conv=True).eval()
+        return {name: featurizer(wave, lengths)[0, :, : int(featurizer.get_seq_len(lengths.float()))].T.numpy()}
+    kinds = {name: {}} | ({"nemo-80": {"n_window_size": 400, "nfilt": 80}} if name == "nemo-2025-07" else {})
+    results = {}
+    for kind, extra in kinds.items():
+        found, frames = FilterbankFeatures(n_fft=512, dither=0.0, pad_to=0, **extra).eval()(wave, lengths)
+        results[kind] = found[0, :, : int(frames)].T.numpy()
+    return results
 
 
 if __name__ == "__main__":
     kept = dict(np.load(DATA)) if DATA.exists() else {}
     for length in SAMPLES:
-        name, features = nemo_features(length)
-        kept[f"{name} {length}"] = features.astype(np.float32)
+        found = nemo_features(length)
+        kept |= {f"{name} {length}": features.astype(np.float32) for name, features in found.items()}
     np.savez_compressed(DATA, **dict(sorted(kept.items())))
-    print(f"{name}: {DATA.stat().st_size} bytes", file=sys.stderr)
+    print(f"{', '.join(found)}: {DATA.stat().st_size} bytes", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""NeMo's features, from int16 samples: against NeMo's own of three releases, kept in nemo.npz."""
+"""NeMo's features, from int16 samples: against its own, of three releases and for Conformer, kept in nemo.npz."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from tests.frontends.make_golden_nemo import SAMPLES, nemo_features, samples
+from thaw.config.conformer import ConformerSpec
 from thaw.config.models import QuartzNetSpec
 from thaw.frontends import dimension, features
 from thaw.frontends.nemo import VERSIONS, mel_matrix
 
+QUARTZNETS = [name for name in VERSIONS if name != "nemo-80"]
 GOLDEN = dict(np.load(Path(__file__).parent / "nemo.npz"))
 # A low channel of a quiet frame is mostly the rounding of the Fourier transform, which each library has its own way of.
 WORST, MEAN = 5e-4, 5e-6
@@ -32,13 +34,13 @@ def test_nemos_numbers(name: str, length: int) -> None:
 
 def test_the_installed_nemos_numbers() -> None:
     pytest.importorskip("nemo.collections.asr", reason="NeMo is not installed", exc_type=ImportError)
-    name, expected = nemo_features(9000)
-    compare(features(name, samples(9000)), expected)
+    for name, expected in nemo_features(9000).items():
+        compare(features(name, samples(9000)), expected)
 
 
 def test_the_releases_differ_in_window_and_ends() -> None:
     """By so much that none of the comparisons above would pass with another's numbers."""
-    old, first, last = (features(name, samples(8123)) for name in VERSIONS)
+    old, first, last = (features(name, samples(8123)) for name in QUARTZNETS)
     assert np.abs(old - first).max() > 0.05
     assert np.abs(first[:50] - last).max() > 0.5  # at the ends
 
@@ -47,9 +49,13 @@ def test_the_releases_differ_in_window_and_ends() -> None:
 @pytest.mark.parametrize("length", [0, 1, 256, 257, 319, 320, 321, 16000, 16001, 16159])
 def test_frames_of_a_length_agree_with_the_models_own_count(name: str, length: int) -> None:
     found = features(name, samples(length))
-    expected = {"nemo-v0.10": -(-length // 160), "nemo-v1.0": length // 160 + 1, "nemo-2025-07": length // 160}[name]
+    floor, ceiling = length // 160, -(-length // 160)
+    expected = {"nemo-v0.10": ceiling, "nemo-v1.0": floor + 1, "nemo-2025-07": floor, "nemo-80": floor}[name]
     assert found.shape == (expected if length > 256 else 0, dimension(name))
     assert np.isfinite(found).all()
+    if name == "nemo-80":
+        assert ConformerSpec(kind="conformer").frames(length) == (len(found) + 3) // 4
+        return
     spec = QuartzNetSpec.model_validate({"kind": "quartznet", "frontend_version": name.removeprefix("nemo-")})
     assert spec.frames(length) == (len(found) + 1) // 2
 
@@ -80,8 +86,9 @@ def test_other_samples_than_mono_int16_or_float32_are_refused(pcm: np.ndarray) -
         features("nemo-v1.0", pcm)
 
 
-def test_mel_triangles_have_the_area_of_slaneys() -> None:
-    matrix = mel_matrix()
-    assert matrix.shape == (257, 64)
+@pytest.mark.parametrize("channels", [64, 80])
+def test_mel_triangles_have_the_area_of_slaneys(channels: int) -> None:
+    matrix = mel_matrix(channels)
+    assert matrix.shape == (257, channels)
     areas = matrix.sum(0) * 16000 / 512
-    np.testing.assert_allclose(areas[20:], 1, atol=0.1)  # narrow ones meet too few bins
+    np.testing.assert_allclose(areas[40:], 1, atol=0.1)  # narrow ones meet too few bins

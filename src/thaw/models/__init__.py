@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from thaw.config.conformer import ConformerSpec
 from thaw.config.dnn import DnnSpec
 from thaw.config.models import DeepSpeechSpec, ModelSpec, QuartzNetSpec
 from thaw.config.rnn import BlstmSpec
 from thaw.models.blstm import blstm
+from thaw.models.conformer import conformer
 from thaw.models.deepspeech import deepspeech
 from thaw.models.dnn import dnn
 from thaw.models.layered import LayeredModel, Noise
@@ -27,6 +29,8 @@ def build(spec: ModelSpec, classes: int | ByLanguage[int]) -> LayeredModel:
             return deepspeech(spec, heads)
         case QuartzNetSpec():
             return quartznet(spec, heads)
+        case ConformerSpec():
+            return conformer(spec, heads)
         case BlstmSpec():
             return blstm(spec, heads)
         case DnnSpec():

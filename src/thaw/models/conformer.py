@@ -113,10 +113,9 @@ class Depthwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        frames = x.shape[1]
-        x = F.pad(x, (0, 0, self.late, 0))[:, :frames]  # what is centred on an earlier frame sees none that is later
         over = by_channel if x.is_cuda else by_frame
-        return over(x, self.weight, 1, 1) + self.bias
+        y = over(F.pad(x, (0, 0, self.late, 0)), self.weight, 1, 1)
+        return y[:, : x.shape[1]] + self.bias
 
 
 class FeedForward(nn.Module):
@@ -273,7 +272,7 @@ class ConformerBlock(Layer):
 
 
 def draw(layer: Layer, generator: torch.Generator) -> None:
-    """Weights and biases uniform in ±1/sqrt(fan-in), drawn on the CPU; norms that change nothing, statistics of nothing.
+    """Weights and biases uniform in ±1/sqrt(fan-in), drawn on the CPU; norms change nothing, statistics are of nothing.
 
     As NeMo has them: `reset_parameters_ff` and `reset_parameters_conv`, and what torch does with the others.
     """
