@@ -282,10 +282,9 @@ def _values(tensor: Tensor, name: str, where: str) -> Tensor:
 
 def compare_features(tensors: Mapping[str, Tensor], spec: QuartzNetSpec) -> list[str]:
     """Notes on the file's own mel filters (1, 64, 257) and window (320,), where it has them, beside thaw's."""
-    length = frontend.WINDOW if frontend.VERSIONS[spec.frontend].periodic else frontend.WINDOW - 1
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(frontend.WINDOW) / length)
+    window = frontend.hann(frontend.VERSIONS[spec.frontend])
     notes = []
-    for part, values in (("fb", frontend.mel_matrix().T[None]), ("window", hann)):
+    for part, values in (("fb", frontend.mel_matrix().T[None]), ("window", window)):
         theirs, ours = tensors.get(f"preprocessor.featurizer.{part}"), torch.from_numpy(values).float()
         if theirs is None:
             continue

@@ -44,8 +44,8 @@ VERSIONS = {
 def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
     """Normalised log-mel features (T, F) of mono samples (N,) at 16 kHz, in units of int16.
 
-    T is N // 160 + 1 for v1.0, N // 160 for 2025-07 and 80, N / 160 rounded up for v0.10; 0 for N <= 256, never
-    mirrored. Each channel has mean 0 and standard deviation 1 over the utterance. float32 throughout, as there.
+    T is N // 160 + 1 for v1.0, N // 160 for 2025-07 and 80, N / 160 rounded up for v0.10; 0 for N <= 256, which
+    cannot be mirrored. Each channel has mean 0 and standard deviation 1 over the utterance. float32 throughout, as there.
     """
     if samples.ndim != 1 or samples.dtype not in (np.int16, np.float32):
         raise ValueError(f"samples must be int16 or float32 of shape (N,), not {samples.dtype} of {samples.shape}")
@@ -68,10 +68,13 @@ def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDA
 @cache
 def _window(version: Version) -> NDArray[np.float32]:
     """A Hann window of 20 or 25 ms in the middle of 512 samples."""
+    return np.pad(hann(version), (FFT - version.window) // 2).astype(np.float32)
+
+
+def hann(version: Version) -> NDArray[np.float64]:
+    """The window without the zeros beside it."""
     length = version.window if version.periodic else version.window - 1
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(version.window) / length)
-    side = (FFT - version.window) // 2
-    return np.pad(hann, side).astype(np.float32)
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(version.window) / length)
 
 
 def _hertz_to_mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -50,7 +50,7 @@ class BatchNorm(nn.BatchNorm1d):
         super().__init__(channels)
         self.register_buffer("num_batches_tracked", None)
 
-    def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
         """(B, T, C), `inside` (B, T, 1) or None where all is valid -> (B, T, C), anything in the padding."""
         flat = x.flatten(0, 1)
         if not self.training or inside is None:
@@ -79,14 +79,15 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(groups, channels, eps=1e-3)
         self.causal = causal
 
-    def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
         """(B, T, C), `inside` (B, T, 1) or None where all is valid -> (B, T, C), anything in the padding."""
-        grouped = x.float().unflatten(2, (self.num_groups, -1))  # (B, T, G, C / G)
+        grouped = x.float().view(*x.shape[:2], self.num_groups, -1)  # (B, T, G, C / G)
         weights = x.new_ones(1, x.shape[1], 1) if inside is None else inside
         weights = weights.float().unsqueeze(3)  # (B, T, 1, 1)
         mean, variance = (self.cumulative if self.causal else self.overall)(grouped, weights)
         y = (grouped - mean) * torch.rsqrt(variance + self.eps)
-        return (y.flatten(2) * self.weight + self.bias).to(x.dtype)
+        scaled: Tensor = y.flatten(2) * self.weight + self.bias
+        return scaled.to(x.dtype)
 
     def overall(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance (B, 1, G, 1) over frames and a group's channels; `weights` are 1 for valid frames."""
@@ -151,8 +152,8 @@ class Attention(nn.Module):
         Dropout is of the output alone: a mask over pairs of frames would depend on how far a batch is padded.
         """
         x = self.norm(x)
-        q, k, v = (each(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for each in (self.q, self.k, self.v))
-        p = self.pos(positions(x)).unflatten(1, (self.heads, -1)).permute(1, 2, 0)  # (H, K, 2T - 1)
+        q, k, v = (each(x).view(*x.shape[:2], self.heads, -1).transpose(1, 2) for each in (self.q, self.k, self.v))
+        p = self.pos(positions(x)).view(-1, self.heads, q.shape[3]).permute(1, 2, 0)  # (H, K, 2T - 1)
         scores = (q + self.u) @ k.transpose(2, 3) + shifted((q + self.w) @ p)  # (B, H, T, T)
         scores = scores / math.sqrt(q.shape[3])
         if outside is not None:
@@ -234,7 +235,7 @@ class ConformerBlock(Layer):
         if self.stack is not None:
             x = masked(x, valid(x, lengths, x.shape[1]))
             x = F.pad(x, (0, 0, 0, x.shape[1] % 2))
-            x, lengths = self.stack(x.unflatten(1, (-1, 2)).flatten(2)), halved(lengths)
+            x, lengths = self.stack(x.reshape(len(x), -1, 2 * x.shape[2])), halved(lengths)
         inside, outside = valid(x, lengths, x.shape[1]), self.outside(x, lengths)
         x = x + 0.5 * self.ff1(x, drop)
         if self.spec.first == "attention":
