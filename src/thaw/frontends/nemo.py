@@ -45,7 +45,7 @@ def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDA
     """Normalised log-mel features (T, F) of mono samples (N,) at 16 kHz, in units of int16.
 
     T is N // 160 + 1 for v1.0, N // 160 for 2025-07 and 80, N / 160 rounded up for v0.10; 0 for N <= 256, which
-    cannot be mirrored. Each channel has mean 0 and standard deviation 1 over the utterance. float32 throughout, as there.
+    cannot be mirrored. Each channel has mean 0 and standard deviation 1 over the utterance. All in float32, as there.
     """
     if samples.ndim != 1 or samples.dtype not in (np.int16, np.float32):
         raise ValueError(f"samples must be int16 or float32 of shape (N,), not {samples.dtype} of {samples.shape}")
