@@ -88,6 +88,59 @@ rule probe:
         " --hypotheses {output.hypotheses:q} --record {output.record:q}"
 
 
+# One job a transfer, before any of its trainings is needed.
+rule evidence:
+    input:
+        model=lambda wildcards: ancient(
+            layout.run(PLAN.evidence[wildcards.id].run, "model.safetensors")
+        ),
+        digest=lambda wildcards: layout.run(
+            PLAN.evidence[wildcards.id].run, "model.sha256"
+        ),
+        snapshots=lambda wildcards: ancient(
+            kept_files(PLAN.evidence[wildcards.id].run, "safetensors")
+        ),
+        snapshots_digest=lambda wildcards: kept_files(
+            PLAN.evidence[wildcards.id].run, "sha256"
+        ),
+        audio=lambda wildcards: ancient(
+            [
+                wav
+                for manifest in (
+                    PLAN.evidence[wildcards.id].run.manifest,
+                    PLAN.evidence[wildcards.id].target,
+                )
+                for wav in layout.shards(manifest.corpus, "wav")
+            ]
+        ),
+        source=lambda wildcards: layout.manifest(
+            PLAN.evidence[wildcards.id].run.manifest,
+            f"{PLAN.evidence[wildcards.id].spec.split}.jsonl",
+        ),
+        target=lambda wildcards: layout.manifest(
+            PLAN.evidence[wildcards.id].target, "train.jsonl"
+        ),
+    output:
+        "results/evidence/{id}/evidence.json",
+    log:
+        "results/logs/evidence/{id}.log",
+    conda:
+        "../../envs/tools.yaml"
+    threads: EXECUTION.threads
+    resources:
+        runtime=240,
+        mem_mb=8000,
+        device=EXECUTION.device,
+    params:
+        evidence=lambda wildcards: PLAN.evidence[wildcards.id].spec_json,
+    message:
+        "evidence {wildcards.id}"
+    shell:
+        "exec thaw --log {log:q} evidence --evidence {params.evidence:q} --model {input.model:q}"
+        " --snapshots {input.snapshots:q} --source {input.source:q} --target {input.target:q}"
+        " --threads {threads:q} --device {resources.device:q} --out {output:q}"
+
+
 rule score:
     input:
         hypotheses="results/decodes/{id}/hypotheses.jsonl",

@@ -80,6 +80,7 @@ def unnamed(plans: Iterable[Plan], corpora: bool) -> Iterator[Item]:
         layout.DECODES: {name for plan in plans for name in plan.decodes},
         layout.SCORES: {name for plan in plans for name in plan.decodes},
         layout.PROBES: {name for plan in plans for name in plan.probes},
+        layout.EVIDENCE: {name for plan in plans for name in plan.evidence},
         layout.PARTS: {name for plan in plans for name in plan.parts},
         layout.LMS: {name for plan in plans for name in plan.lms},
         layout.MANIFESTS: {name for plan in plans for name in plan.manifests},

@@ -17,7 +17,7 @@ from thaw.errors import UserError
 from thaw.files import json_object
 
 if TYPE_CHECKING:
-    from thaw.planning.artifacts import Checkpoint, Decode, Probe, Run
+    from thaw.planning.artifacts import Checkpoint, Decode, Evidence, Probe, Run
     from thaw.planning.plan import Plan
     from thaw.planning.showing import Showing
 
@@ -88,6 +88,7 @@ def find(plan: Plan, target: str) -> list[Thing]:
         *(run_thing(one, plan) for one in plan.runs.values() if _names(target, one.name, one.id)),
         *(decode_thing(one) for one in plan.decodes.values() if _names(target, HASH.sub("", one.id), one.id)),
         *(probe_thing(one) for one in plan.probes.values() if _names(target, HASH.sub("", one.id), one.id)),
+        *(evidence_thing(one) for one in plan.evidence.values() if _names(target, HASH.sub("", one.id), one.id)),
     ]
     for (study, name), one in showing.exhibits(plan).items():
         if target in (name, f"{study}/{name}") or path in one.outputs:
@@ -163,6 +164,17 @@ def probe_thing(probe: Probe) -> Thing:
     inputs += [layout.manifest(probe.run.manifest, f"{split}.jsonl") for split in probe.spec.splits]
     names = ("rows.jsonl", "counts.jsonl", "hypotheses.jsonl", "probe.json")
     return Thing(f"probe {probe.id}", "thaw probe", tuple(inputs), tuple(layout.probe(probe, name) for name in names))
+
+
+def evidence_thing(evidence: Evidence) -> Thing:
+    """What is known of a transfer before it."""
+    from thaw.planning import layout
+
+    run = evidence.run
+    inputs = [layout.run(run, "model.safetensors"), *([layout.run(run, "snapshots.safetensors")] if run.keeps else [])]
+    inputs.append(layout.manifest(run.manifest, f"{evidence.spec.split}.jsonl"))
+    inputs.append(layout.manifest(evidence.target, "train.jsonl"))
+    return Thing(f"evidence {evidence.id}", "thaw evidence", tuple(inputs), (layout.evidence(evidence),))
 
 
 def exhibit_thing(study: str, name: str, one: Showing) -> Thing:

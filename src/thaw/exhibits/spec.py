@@ -20,7 +20,9 @@ from thaw.errors import UserError
 
 Scale = Literal["mini", "paper"]
 Speech = Literal["synthesised", "recorded", "mixed"]  # of the target corpora
-Need = Literal["corpora", "scores", "sources", "metrics", "style", "setup"]  # setup: how runs were trained (SETUP)
+Need = Literal[
+    "corpora", "scores", "sources", "metrics", "style", "setup", "evidence"
+]  # setup: how runs were trained (SETUP)
 
 # Raise it when drawing changes its meaning (statistics, what is counted, what is marked): every exhibit is drawn anew.
 EXHIBIT_VERSION = 2
@@ -135,6 +137,25 @@ class CorpusRow(Strict):
     citation: str = ""
 
 
+class TriedRow(Strict):
+    """A set of layers that was tried frozen in a transfer."""
+
+    treatment: str
+    frozen: tuple[str, ...]
+    runs: tuple[str, ...]  # their ids, one for each seed
+
+
+class TransferRow(Strict):
+    """One transfer of a study of them: which runs freeze what, and what was known beforehand."""
+
+    name: str
+    label: str  # as tables print it
+    model: str  # its name in the config
+    layers: tuple[str, ...]  # all but the heads, input side first
+    tried: tuple[TriedRow, ...]  # the first freezes none
+    evidence: str  # evidence.json of `thaw evidence`
+
+
 def row_label(run: RunRow, decode: DecodeRow) -> str:
     """What was judged: a treatment, and an operation after it where there is one."""
     return ": ".join(filter(None, (run.label, decode.operation)))
@@ -166,6 +187,7 @@ class ExhibitSpec(Strict):
     others: tuple[RunRow, ...] = ()  # not shown; with `runs` they say how much random seeds change
     sources: tuple[RunRow, ...] = ()  # the runs that transfer started from
     corpora: tuple[CorpusRow, ...] = ()
+    transfers: tuple[TransferRow, ...] = ()
     published: dict[str, str] = {}  # noqa: RUF012  paths by the names in `Exhibit.published`
 
     @property
@@ -214,6 +236,7 @@ class ExhibitSpec(Strict):
                 "others": self._others() if "scores" in needs else (),
                 "sources": tuple(_trimmed_run(run, needs) for run in self.sources) if "sources" in needs else (),
                 "corpora": self.corpora if "corpora" in needs else (),
+                "transfers": self.transfers if "evidence" in needs else (),
             }
         )
 
@@ -229,7 +252,8 @@ class ExhibitSpec(Strict):
 
     def files(self) -> list[str]:
         """Every file that is read to draw this exhibit: the inputs of its rule."""
-        return input_files((*self.runs, *self.others, *self.sources), self.corpora, self.published.values())
+        more = (*(transfer.evidence for transfer in self.transfers), *self.published.values())
+        return input_files((*self.runs, *self.others, *self.sources), self.corpora, more)
 
 
 def _trimmed_run(run: RunRow, needs: set[Need]) -> RunRow:

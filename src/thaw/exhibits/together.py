@@ -19,7 +19,7 @@ def together(studies: Sequence[ExhibitSpec]) -> ExhibitSpec:
     reference (or else the first); with them the runs from scratch of the same model. Where one name stands for two
     recipes on the same languages, the study is named, too.
     """
-    own = [_named(study) for study in studies]
+    own = [_named(study) for study in studies if not study.transfers]  # those train briefly, to compare layers
     rows: dict[tuple[str, str], RunRow] = {}
     for run in (run for study in own for run in _of_study(study)):
         rows.setdefault((run.id, run.source_label), run)

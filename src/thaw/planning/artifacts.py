@@ -1,4 +1,4 @@
-"""What thaw makes, each thing with its identity: corpora, manifests, parts, language models, runs, decodes, probes.
+"""What thaw makes, each thing with its identity: corpora, manifests, parts, language models, runs, decodes, probes …
 
 Every thing has an *id*: a readable name and the hash of the recipe that makes it, upstream ids included. Its files live
 under the id (`thaw.planning.layout`), so that an edit makes new files and leaves the old ones, and an edit taken back
@@ -15,6 +15,7 @@ from typing import Any
 
 from thaw.canonical import canonical_json, digest
 from thaw.config.decoders import BeamSpec, DecoderSpec, LanguageModelSpec
+from thaw.config.evidence import EvidenceSpec
 from thaw.config.models import ModelSpec
 from thaw.config.probes import ProbeSpec
 from thaw.config.run import RunRecipe
@@ -32,6 +33,7 @@ LM_VERSION = 2
 CHECKPOINT_VERSION = 1
 DECODE_VERSION = 1
 PROBE_VERSION = 1
+EVIDENCE_VERSION = 1
 SCORE_VERSION = 3
 
 
@@ -328,3 +330,24 @@ class Probe:
     @property
     def id(self) -> str:
         return f"{self.run.name}-{self.name}-{self.hash}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known beforehand of freezing each layer of a run in a transfer to a target."""
+
+    run: Run
+    target: Manifest
+    spec: EvidenceSpec
+
+    @property
+    def spec_json(self) -> str:
+        return canonical_json(semantic(self.spec))
+
+    @cached_property
+    def hash(self) -> str:
+        return digest([EVIDENCE_VERSION, self.spec_json, self.run.hash, self.target.hash])
+
+    @property
+    def id(self) -> str:
+        return f"{self.run.name}-to-{self.target.corpus.name}-{self.hash}"

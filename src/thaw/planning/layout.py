@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from thaw.config import starts
-from thaw.planning.artifacts import Checkpoint, Corpus, Data, Decode, LanguageModel, Manifest, Part, Probe, Run
+from thaw.planning.artifacts import (
+    Checkpoint,
+    Corpus,
+    Data,
+    Decode,
+    Evidence,
+    LanguageModel,
+    Manifest,
+    Part,
+    Probe,
+    Run,
+)
 
 RESULTS = "results"
 CORPORA = f"{RESULTS}/corpora"
@@ -16,12 +27,13 @@ DECODES = f"{RESULTS}/decodes"
 SCORES = f"{RESULTS}/scores"
 PARTS = f"{RESULTS}/parts"
 PROBES = f"{RESULTS}/probes"
+EVIDENCE = f"{RESULTS}/evidence"
 LOGS = f"{RESULTS}/logs"
 STATE = f"{RESULTS}/state"  # unless the config says otherwise
 TENSORBOARD = f"{RESULTS}/tensorboard"
 CONFIGS = f"{RESULTS}/configs"  # which config files draw under which name
 FOLDERS = (
-    *(CORPORA, AUDIO, MANIFESTS, PARTS, LMS, CHECKPOINTS, RUNS, DECODES, PROBES, SCORES),
+    *(CORPORA, AUDIO, MANIFESTS, PARTS, LMS, CHECKPOINTS, RUNS, DECODES, PROBES, EVIDENCE, SCORES),
     *(LOGS, STATE, TENSORBOARD, CONFIGS),
 )
 RESERVED = frozenset(folder.removeprefix(f"{RESULTS}/") for folder in FOLDERS)  # no study may be called so
@@ -79,6 +91,11 @@ def decode(which: Decode, name: str) -> str:
 def probe(which: Probe, name: str) -> str:
     """A probe's file: rows.jsonl, counts.jsonl, hypotheses.jsonl or probe.json."""
     return f"{PROBES}/{which.id}/{name}"
+
+
+def evidence(which: Evidence) -> str:
+    """Evidence's one file."""
+    return f"{EVIDENCE}/{which.id}/evidence.json"
 
 
 def score(which: Decode, name: str) -> str:

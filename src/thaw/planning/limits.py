@@ -41,7 +41,9 @@ def _folders(plan: Plan) -> Iterator[str]:
 
 
 def _lengths(plan: Plan) -> Iterator[str]:
-    names = chain(plan.decodes, plan.runs, plan.parts, plan.lms, plan.manifests, plan.checkpoints, plan.audio)
+    names = chain(
+        plan.decodes, plan.evidence, plan.runs, plan.parts, plan.lms, plan.manifests, plan.checkpoints, plan.audio
+    )
     longest = max(names, key=len, default="")
     if len(longest) > MOST_LETTERS:
         yield f"{longest}: a name of {len(longest)} letters, for which there is no file; give its parts shorter names"

@@ -43,6 +43,7 @@ KINDS = {
     layout.DECODES: _kind(r"hypotheses\.jsonl|decode\.json", "decode.json", "decoder"),
     layout.SCORES: _kind(r"scores\.json|counts\.jsonl", "scores.json", "scoring"),
     layout.PROBES: _kind(r"(rows|counts|hypotheses)\.jsonl|probe\.json", "probe.json", "probe"),
+    layout.EVIDENCE: _kind(r"evidence\.json", "evidence.json", "evidence", "scores"),
     layout.PARTS: _kind(r"train\.jsonl", "train.jsonl", "id", "audio_filepath"),
     layout.LMS: _kind(r"lm\.(binary|json)|lexicon\.txt", "lm.json", "order"),
     layout.MANIFESTS: _kind(

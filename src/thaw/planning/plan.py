@@ -12,13 +12,25 @@ from thaw.config.sources import Split
 from thaw.config.starts import BEST
 from thaw.exhibits.spec import Place
 from thaw.planning import contents
-from thaw.planning.artifacts import Checkpoint, Corpus, Decode, LanguageModel, Manifest, Part, Probe, Run
+from thaw.planning.artifacts import Checkpoint, Corpus, Decode, Evidence, LanguageModel, Manifest, Part, Probe, Run
 from thaw.planning.folds import expanded
 from thaw.planning.limits import check
 from thaw.studies import study_module
 
 if TYPE_CHECKING:
     from thaw.config.config import Config
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A source run and a target: what is known beforehand, and the sets of layers that are tried frozen."""
+
+    name: str  # in the config
+    label: str  # as tables print it
+    evidence: Evidence
+    layers: tuple[str, ...]  # all but the heads, input side first
+    tried: dict[str, tuple[str, ...]]  # treatment -> the layers it freezes; the first freezes none
+    runs: dict[str, tuple[Run, ...]]  # treatment -> its runs, one for each seed
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class Study:
     baseline: str = ""  # the treatment that the others are compared to
     reference: str = ""  # a second one
     places: Mapping[str, Place] = field(default_factory=dict)  # by treatment, where the study holds several experiments
+    transfers: tuple[Transfer, ...] = ()  # whose runs are among `runs`
 
     @property
     def kind(self) -> str:
@@ -57,6 +70,7 @@ class Plan:
     runs: dict[str, Run] = field(default_factory=dict)
     decodes: dict[str, Decode] = field(default_factory=dict)
     probes: dict[str, Probe] = field(default_factory=dict)
+    evidence: dict[str, Evidence] = field(default_factory=dict)
 
     def study(self, name: str) -> Study:
         """The study called `name`."""
@@ -77,6 +91,7 @@ def resolve(config: Config) -> Plan:
             for one in with_origins(run):
                 _add_start(plan, one)
         plan.probes.update((probe.id, probe) for probe in study.probes)
+        plan.evidence.update((one.evidence.id, one.evidence) for one in study.transfers)
         for decode in study.decodes:
             plan.decodes[decode.id] = decode
             if decode.lm:

@@ -21,6 +21,8 @@ from thaw.exhibits.spec import (
     ExhibitSpec,
     RunRow,
     Speech,
+    TransferRow,
+    TriedRow,
     drawable,
 )
 from thaw.exhibits.together import exhibits as exhibits_of
@@ -28,7 +30,7 @@ from thaw.exhibits.together import together
 from thaw.planning import layout
 from thaw.planning.artifacts import Decode, Manifest, Run
 from thaw.planning.folds import fold_of, whole_name
-from thaw.planning.plan import Plan, Study
+from thaw.planning.plan import Plan, Study, Transfer
 from thaw.report.page import ReportExhibit, ReportSpec
 from thaw.studies import study_module
 
@@ -97,6 +99,7 @@ def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
         ),
         sources=tuple(run_row(run, decodes) for run in study.sources),
         corpora=tuple(corpus_row(manifest) for manifest in manifests((*study.sources, *study.runs))),
+        transfers=tuple(transfer_row(one) for one in study.transfers),
     )
 
 
@@ -176,6 +179,20 @@ def alike(run: Run) -> str:
     recipe = unseeded(run)
     how = {key: value for key, value in recipe["recipe"].items() if not key.endswith("learning_rate")}
     return digest(recipe | {"recipe": how})
+
+
+def transfer_row(transfer: Transfer) -> TransferRow:
+    return TransferRow(
+        name=transfer.name,
+        label=transfer.label,
+        model=transfer.evidence.run.model,
+        layers=transfer.layers,
+        tried=tuple(
+            TriedRow(treatment=name, frozen=frozen, runs=tuple(run.id for run in transfer.runs[name]))
+            for name, frozen in transfer.tried.items()
+        ),
+        evidence=layout.evidence(transfer.evidence),
+    )
 
 
 def decode_row(decode: Decode) -> DecodeRow:

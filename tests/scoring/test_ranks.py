@@ -1,0 +1,168 @@
+"""Rank correlations: known values, and how often intervals over transfers hold what they say, on simulated studies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from thaw.errors import UserError
+from thaw.randomness import rng
+from thaw.scoring.ranks import (
+    layers_needed,
+    permutation_p,
+    pooled,
+    ranks,
+    regret,
+    reliability,
+    rho_interval,
+    spearman,
+    transfers_needed,
+)
+
+LEVEL = 0.95
+
+
+# --- one transfer ---------------------------------------------------------------------------------
+
+
+def test_spearman_is_scipys_ties_and_all() -> None:
+    random = rng("spearman")
+    for _ in range(20):
+        a, b = random.integers(0, 6, 9), random.integers(0, 6, 9)
+        assert spearman([*map(float, a)], [*map(float, b)]) == pytest.approx(spearmanr(a, b).statistic)
+    assert list(ranks([3.0, 1.0, 3.0])) == [2.5, 1.0, 2.5]
+    assert spearman([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
+    with pytest.raises(ValueError, match="3 and 2"):
+        spearman([1, 2, 3], [1, 2])
+
+
+def test_with_five_layers_only_a_perfect_order_is_significant() -> None:
+    assert permutation_p([1, 2, 3, 4, 5], [1, 2, 3, 4, 5]) == pytest.approx(2 / 120)
+    assert permutation_p([1, 2, 3, 4, 5], [1, 2, 3, 5, 4]) == pytest.approx(10 / 120)  # rho 0.9
+    assert permutation_p([1, 2, 3, 4, 5], [2, 2, 2, 2, 2]) is None
+
+
+def test_with_sixteen_layers_half_is() -> None:
+    """p of rho = 0.5 is just at 5 % (t with 14 degrees), and smaller beyond."""
+    places = [float(n) for n in range(16)]
+    random, found = rng("sixteen"), {}
+    while not {0.49, 0.51} <= found.keys():
+        other = [float(x) for x in random.permutation(16)]
+        rho = spearman(places, other)
+        assert rho is not None
+        found[round(rho, 2)] = permutation_p(places, other)
+    assert (found[0.51] or 1) < 0.05 < (found[0.49] or 0)
+
+
+def test_the_interval_of_one_rho_is_wide_with_few_layers() -> None:
+    low, high = rho_interval(0.7, 5, LEVEL) or (0.0, 0.0)
+    assert (low, high) == (pytest.approx(-0.591, abs=0.001), pytest.approx(0.984, abs=0.001))
+    assert rho_interval(0.7, 3, LEVEL) is None
+    assert (rho_interval(1.0, 8, LEVEL) or (0, 0))[1] <= 1
+
+
+def test_layers_that_one_correlation_takes() -> None:
+    assert layers_needed(0.5) == 33  # (1.96 + 0.84)^2 * 1.125 / 0.549^2 + 3
+    assert layers_needed(-0.5) == 33
+    assert layers_needed(0.0) is None
+
+
+# --- noise ----------------------------------------------------------------------------------------
+
+
+def effects(layers: int, seeds: int, noise: float, place: int) -> NDArray[np.float64]:
+    random = rng("effects", place)
+    return random.normal(0, 1, (layers, 1)) + random.normal(0, 3, (1, seeds)) + random.normal(0, noise, (layers, seeds))
+
+
+def test_reliability_is_the_share_of_variance_that_is_no_noise() -> None:
+    """Seeds that shift all layers alike are no noise. Truth: 1 / (1 + 0.25) of one seed, 1 / (1 + 0.25 / 4) of four."""
+    found = reliability(effects(4000, 4, 0.5, 1))
+    assert found is not None
+    assert (found.single, found.mean) == (pytest.approx(0.8, abs=0.02), pytest.approx(1 / 1.0625, abs=0.01))
+    assert found.ceiling == pytest.approx(math.sqrt(found.mean))
+    assert found.seeds_for(0.9) == 3  # 0.9 * 0.2 / (0.8 * 0.1) = 2.25
+    assert reliability(effects(4, 1, 0.5, 1)) is None
+    nothing = reliability(rng("none").normal(0, 1, (4000, 3)))
+    assert nothing is not None
+    assert nothing.mean < 0.05
+    same = reliability(np.zeros((5, 3)))
+    assert same is not None
+    assert (same.mean, same.seeds_for(0.9)) == (0.0, None)
+
+
+# --- transfers ------------------------------------------------------------------------------------
+
+
+def test_pooled_is_students_t() -> None:
+    found = pooled([0.2, 0.6, 0.4, 0.8], LEVEL, (-1, 1))
+    assert found.mean == pytest.approx(0.5)
+    assert (found.low, found.high) == (pytest.approx(0.0892, abs=1e-3), pytest.approx(0.9108, abs=1e-3))
+    assert found.p == pytest.approx(0.0305, abs=1e-3)
+    one = pooled([0.5], LEVEL)
+    assert (one.low, one.p, one.needed) == (None, None, None)
+    assert pooled([1.0, 1.0], LEVEL, (-1, 1)).p == 0.0
+    assert pooled([-0.9, 0.9, 0.8], LEVEL, (-1, 1)).low == -1
+    with pytest.raises(UserError, match="no transfers"):
+        pooled([], LEVEL)
+
+
+def test_transfers_that_a_mean_takes() -> None:
+    assert transfers_needed(0.5, 0.5) == 10  # as tables of power for a t test at effect size 1 say
+    assert transfers_needed(0.25, 0.5) == 34  # effect size 0.5
+    assert transfers_needed(0.0, 0.5) is None
+    assert transfers_needed(1e-4, 1.0) is None
+
+
+def simulated(place: int, transfers: int, relation: float, layers: int = 6, seeds: int = 2) -> list[float]:
+    """The rho of each transfer of a study: a prediction related to true effects, which are measured with noise."""
+    random = rng("transfers", place)
+    found = []
+    for _ in range(transfers):
+        prediction = random.normal(size=layers)
+        true = relation * prediction + math.sqrt(1 - relation**2) * random.normal(size=layers)
+        measured = true + random.normal(0, 0.7, (seeds, layers)).mean(axis=0)
+        rho = spearman(prediction.tolist(), measured.tolist())
+        assert rho is not None
+        found.append(rho)
+    return found
+
+
+@pytest.mark.parametrize("relation", [0.0, 0.5, 0.8])
+def test_intervals_over_transfers_hold_the_mean_that_many_transfers_have(relation: float) -> None:
+    truth = float(np.mean(simulated(0, 6000, relation)))
+    held = called = 0
+    for place in range(1, 401):
+        found = pooled(simulated(place, 4, relation), LEVEL, (-1, 1))
+        assert found.low is not None
+        assert found.high is not None
+        assert found.p is not None
+        held += found.low <= truth <= found.high
+        called += found.p < 0.05
+    assert (0.92 if relation < 0.8 else 0.86) <= held / 400 <= 0.98  # strong ones are skewed, docs/layers.md
+    if relation == 0.0:
+        assert called / 400 <= 0.08
+
+
+def test_noise_makes_correlations_smaller_than_they_are() -> None:
+    """With a reliability of 1 / (1 + 0.49 / 2), about its root of the correlation without noise is seen."""
+    seen = float(np.mean(simulated(0, 6000, 0.8)))
+    clean = float(np.mean(simulated(0, 6000, 0.8, seeds=10_000)))
+    assert seen / clean == pytest.approx(math.sqrt(1 / (1 + 0.49 / 2)), abs=0.04)
+
+
+# --- choices --------------------------------------------------------------------------------------
+
+
+def test_regret_is_judged_where_the_best_was_not_found() -> None:
+    rates = np.array([[0.3, 0.5], [0.4, 0.4], [0.6, 0.6]])
+    # Best on seed 2 is set 1: set 2 loses 0.2 on seed 1. Best on seed 1 is set 0: set 2 loses 0.1 on seed 2.
+    assert regret(rates, 2) == pytest.approx(0.15)
+    assert regret(rates[:, :1], 2) == pytest.approx(0.3)
+    random = rng("regret")
+    equal = [regret(random.normal(0, 1, (8, 3)), 0) for _ in range(2000)]
+    assert abs(float(np.mean(equal))) < 0.08  # no set is better than another, and none looks so
