@@ -92,6 +92,33 @@ class FederatedSpec(Strict):
     dropout: UnitDropoutSpec | None = None
 
 
-LearnerSpec = Annotated[CentralSpec | FederatedSpec, Field(discriminator="kind")]
+class DownpourSpec(Strict):
+    """Downpour SGD (Dean et al., NIPS 2012): replicas fetch weights from a server, and push gradients that are old by
+    then. The server is Adagrad; every replica fetches and pushes at every batch.
+
+    `simulated` is one process and gives the same bits every time; `processes` is one for each replica on one host, who
+    race: no two trainings are alike.
+    """
+
+    kind: Literal["downpour"]
+    replicas: Size = 1
+    # Updates of the server between a replica's fetch and its push. Without it, replicas take turns: replicas - 1.
+    staleness: Annotated[Count, Field(le=10_000)] | None = None
+    warm_start_steps: Count = 0  # updates at the beginning, by one replica alone
+    mode: Literal["simulated", "processes"] = "simulated"
+
+    @model_validator(mode="after")
+    def _who_races_has_no_turns(self) -> DownpourSpec:
+        if self.mode == "processes" and self.staleness is not None:
+            raise ValueError("staleness: processes are as late as they are; it can be chosen where mode is simulated")
+        return self
+
+    @property
+    def late(self) -> int:
+        """The staleness of the simulation, in updates."""
+        return self.replicas - 1 if self.staleness is None else self.staleness
+
+
+LearnerSpec = Annotated[CentralSpec | FederatedSpec | DownpourSpec, Field(discriminator="kind")]
 
 CENTRAL = CentralSpec(kind="central")

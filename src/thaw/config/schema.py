@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from thaw.config.colours import Colour
-from thaw.config.learners import CENTRAL, FederatedSpec, LearnerSpec
+from thaw.config.learners import CENTRAL, DownpourSpec, FederatedSpec, LearnerSpec
 from thaw.config.numbers import Amount, Count, Float, Int, Size, Some
 from thaw.config.sources import SPLITS as SPLITS  # these names are for others too
 from thaw.config.sources import Fraction, Name, Positive, Source
@@ -142,7 +142,9 @@ class RecipeSpec(Strict):
     max_gradient_norm: Amount = 0.0  # 0: no clipping
     max_skipped_steps: Count = 10  # in a row, whose gradient is not finite; then training ends
     dropout: Fraction = 0.0  # at every dropout place of the model
-    order: Literal["bucketed", "sorted", "shuffled"] = "bucketed"  # sorted: by duration, as DeepSpeech does
+    # sorted: by duration, as DeepSpeech does; mixed: every batch holds all languages
+    order: Literal["bucketed", "sorted", "shuffled", "mixed"] = "bucketed"
+    language_temperature: Annotated[Float, Field(gt=0, le=1e6)] = 1.0  # mixed only; where large, all count alike
     drop_last: bool = False  # DeepSpeech drops an incomplete last batch of an epoch
     early_stop_epochs: Count = 0  # stop after so many epochs without improvement; 0: never
     early_stop_delta: Amount = 0.0
@@ -158,6 +160,10 @@ class RecipeSpec(Strict):
                 raise ValueError(f"{key}: {self.optimizer} has none; {owner} has")
         if never := [one for one in self.snapshots if (epoch_of(one) or 0) > self.epochs]:
             raise ValueError(f"snapshots: a training of {self.epochs} epochs has no {', '.join(never)}")
+        if self.language_temperature != 1.0 and self.order != "mixed":
+            raise ValueError("language_temperature: without order: mixed, every utterance is heard once")
+        if isinstance(self.learner, DownpourSpec) and self.optimizer != "adagrad":
+            raise ValueError("learner: the server of downpour is Adagrad; set optimizer: adagrad")
         if isinstance(self.task, FramesSpec) and self.augmentation.speed:
             raise ValueError("augmentation.speed: it changes how many frames there are, which alignments do not follow")
         if self.warmup_steps and self.warmup_ratio:
@@ -179,6 +185,8 @@ class RecipeSpec(Strict):
             raise ValueError("schedule, warm-up: clients keep one rate; the server has learner.server.warmup_rounds")
         if self.optimizer == "asgd":
             raise ValueError("optimizer: asgd averages over all steps, and a client forgets; take another one")
+        if self.order == "mixed":
+            raise ValueError("order: a client is a speaker, who has one language; mixed has nothing to mix")
         if self.drop_last:
             raise ValueError("drop_last: a client with less than a batch would train nothing")
         return self

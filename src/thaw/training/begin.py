@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from thaw.config.learners import FederatedSpec
+from thaw.config.learners import DownpourSpec, FederatedSpec, LearnerSpec
 from thaw.config.run import RunRecipe
 from thaw.config.starts import BEST
 from thaw.errors import UserError
@@ -24,9 +24,11 @@ from thaw.training.begin_federated import begin_federated
 from thaw.training.central import Central
 from thaw.training.data import Examples, read_examples
 from thaw.training.distributed import World
+from thaw.training.downpour import Downpour
 from thaw.training.learner import Learner
 from thaw.training.material import material_of
 from thaw.training.optim import Optimizer
+from thaw.training.racing import Racing
 from thaw.training.torch_optim import optimizer_for
 from thaw.units import ByLanguage, Units
 
@@ -146,13 +148,27 @@ def begin_central(job: Job, first: Prepared, world: World, say: Callable[[str], 
             Activations(split, model, done, world.device, recipe.recipe.precision, trained)
             for split, trained in ((examples, True), (dev, False))
         )
-    learner = Central(recipe, model, surgery, optimizer, examples, dev, world, say, done)
+    what = (recipe, model, surgery, optimizer, examples, dev, world, say, done)
+    learner = central_or_downpour(recipe.recipe.learner, world, what)
     if not learner.steps_per_epoch:
         raise UserError(
             f"the training set has {len(examples)} utterances and drop_last is on, so a batch of "
             f"{recipe.recipe.batch_size} is never full; lower batch_size or set drop_last: false"
         )
     return learner
+
+
+def central_or_downpour(spec: LearnerSpec, world: World, what: tuple[Any, ...]) -> Central:
+    """The learner that a recipe names, of what `Central` takes."""
+    if not isinstance(spec, DownpourSpec):
+        return Central(*what)
+    if world.size > 1:
+        raise UserError("learner: downpour is one process, or makes its own: start it without torchrun")
+    if spec.mode == "simulated":
+        return Downpour(spec, *what)
+    if world.device.type != "cpu":
+        raise UserError("learner: the processes of downpour share memory of one CPU: give --device cpu")
+    return Racing(spec, *what)
 
 
 def fit_inputs(model: LayeredModel, fresh: Collection[str], examples: Examples) -> None:

@@ -76,14 +76,16 @@ class Central:
         self.task = next(iter(self.tasks.values()))  # for what is the same for all heads
         self.kept: dict[str, Kept] = {}  # snapshots that nobody has taken yet
         self.samples = [utterance.samples for utterance in examples.utterances]
+        self.langs = [utterance.lang for utterance in examples.utterances]
         self.steps_per_epoch = len(self.batches(1))
         self.steps = run.recipe.epochs * self.steps_per_epoch  # as many as there will be, but for an early stop
 
     def batches(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch; a function of (seed, epoch) alone."""
         recipe = self.recipe
+        seed, temperature = self.run_recipe.seed, recipe.language_temperature
         return epoch_batches(
-            self.samples, recipe.batch_size, recipe.order, recipe.drop_last, self.run_recipe.seed, epoch
+            self.samples, recipe.batch_size, recipe.order, recipe.drop_last, seed, epoch, self.langs, temperature
         )
 
     def augment(self) -> Augment:

@@ -23,6 +23,7 @@ from thaw.frontends import features
 from thaw.randomness import rng
 from thaw.tasks import Task
 from thaw.training.augment import Augment
+from thaw.training.mixing import mixed
 from thaw.units import EVERY, ByLanguage, OutsideAlphabet, of_language
 
 CACHE_BYTES = 4 << 30  # about 230 hours of DeepSpeech features
@@ -193,19 +194,29 @@ def read_examples(
 
 
 def epoch_batches(
-    samples: Sequence[int], batch_size: int, order: str, drop_last: bool, seed: int, epoch: int
+    samples: Sequence[int],
+    batch_size: int,
+    order: str,
+    drop_last: bool,
+    seed: int,
+    epoch: int,
+    langs: Sequence[str] = (),
+    temperature: float = 1.0,
 ) -> list[list[int]]:
-    """The batches of one epoch, as indices into `samples` (ascending durations): every index at most once.
+    """The batches of one epoch, as indices into `samples` (ascending durations).
 
     bucketed: utterances of like duration share a batch, batches come in random order; sorted: ascending durations, as
-    mozilla/DeepSpeech v0.7.4 takes its CSV files (by wav_filesize); shuffled: any with any. `drop_last` leaves the
-    incomplete batch out; bucketed draws anew which utterances that hits, or it would always lose the longest.
+    mozilla/DeepSpeech v0.7.4 takes its CSV files (by wav_filesize); shuffled: any with any. Every index comes at most
+    once. mixed: every batch holds all languages, `langs` of the utterances, as often as `thaw.training.mixing` says; an
+    index may come several times, or not at all. `drop_last` leaves the incomplete batch out; bucketed draws anew which
+    utterances that hits, or it would always lose the longest.
     """
-    count = len(samples)
+    of_all = mixed(langs, temperature, seed, epoch) if order == "mixed" else None
+    count = len(samples) if of_all is None else len(of_all)
     sizes = [batch_size] * (count // batch_size)
     rest = count % batch_size
     generator = rng(seed, "order", epoch)
-    indices = np.arange(count)
+    indices = np.arange(count) if of_all is None else of_all
     if order == "bucketed":
         stretched = np.asarray(samples) * generator.uniform(1 - JITTER, 1 + JITTER, count)
         indices = np.argsort(stretched, kind="stable")
