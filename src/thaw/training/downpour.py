@@ -1,8 +1,8 @@
 """Downpour SGD: a server with Adagrad, and replicas whose gradients are of weights that it no longer has.
 
 Source: Dean et al. (NIPS 2012), "Large scale distributed deep networks", sections 4.1 and 5: on the server, a rate of
-its own for each weight, γ / sqrt(Σ g²); replicas that fetch and push at every batch; a warm start with one replica. Chen
-et al. (arXiv 1604.00981) say why nobody does this any more: late gradients cost accuracy.
+its own for each weight, γ / sqrt(Σ g²); replicas that fetch and push at every batch; a warm start with one replica.
+Chen et al. (arXiv 1604.00981) say why nobody does this any more: late gradients cost accuracy.
 
 The simulation is one process. The gradient of update t is taken at the weights before update t - τ: the replica whose
 turn it is fetched them then. Everything else, and so every bit where τ is 0, is `thaw.training.central`.
