@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import espeakng_loader
 import numpy as np
@@ -24,6 +25,7 @@ from thaw.errors import UserError
 SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: espeak_Synth returns when all samples were delivered
 UTF8 = 1  # espeakCHARS_UTF8
 RATE, PITCH, RANGE = 1, 3, 4  # espeak_PARAMETER: words per minute, base pitch 0-100, pitch range 0-100
+IPA = 0x02 | ord("_") << 8  # espeak_TextToPhonemes: IPA, with this between two phonemes
 ABSOLUTE = 0  # a parameter is set, not added to
 SAMPLE_RATE = 22050  # Hz; of all of espeak-ng's own voices
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
@@ -66,6 +68,21 @@ def find_voice(code: str) -> str:
         ) from None
 
 
+def _in_fork(work: Callable[[int], int]) -> tuple[int, bytes]:
+    """`work`, given a pipe to write to, in a fork that ends at once after it: its exit status, and what it wrote."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(work(writing))  # runs none of the parent's clean-up
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        data = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), data
+
+
 class Espeak:
     """espeak-ng with one voice. `say` may be called any number of times, by any number of objects.
 
@@ -81,24 +98,39 @@ class Espeak:
         """`text` spoken: (samples,) int16, mono, at SAMPLE_RATE. UserError where nothing comes out."""
         if not (self.data / "voices" / "!v" / manner.variant).is_file():  # espeak-ng would go on without it
             raise UserError(f"espeak-ng has no voice variant {manner.variant!r}")
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            self._speak_and_exit(text, manner, writing)
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            data = pipe.read()
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        status, data = _in_fork(lambda pipe: self._speak(text, manner, pipe))
         if status != 0 or not data.strip(b"\0"):
             raise UserError(f"espeak-ng (voice {self.voice}+{manner.variant}, status {status}) could not say {text!r}")
         return np.frombuffer(data, dtype=np.int16)
 
-    def _speak_and_exit(self, text: str, manner: Manner, pipe: int) -> NoReturn:
-        """The life of a fork: speak into `pipe`, then end at once, running none of the parent's clean-up."""
-        try:
-            os._exit(self._speak(text, manner, pipe))
-        finally:
-            os._exit(1)
+    def phonemes(self, texts: Sequence[str]) -> list[str]:
+        """How each text is said: its phonemes in IPA, `_` between two, as espeak-ng writes them, with its stress marks.
+
+        A text must hold no line break. UserError where espeak-ng cannot be asked.
+        """
+        status, data = _in_fork(lambda pipe: self._transcribe(texts, pipe))
+        lines = data.decode(errors="replace").split("\n")[:-1]
+        if status != 0 or len(lines) != len(texts):
+            raise UserError(f"espeak-ng (voice {self.voice}, status {status}) could not tell how its words are said")
+        return lines
+
+    def _transcribe(self, texts: Sequence[str], pipe: int) -> int:
+        """0, or the step that failed, as in `_speak`."""
+        library = self.engine
+        os.chdir(self.data.parent)
+        if library.espeak_Initialize(SYNCHRONOUS, 0, self.data.name.encode(), 0) != SAMPLE_RATE:
+            return 2
+        if library.espeak_SetVoiceByName(self.voice.encode()) != 0:
+            return 3
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        with os.fdopen(pipe, "wb") as out:
+            for text in texts:
+                left = ctypes.c_char_p(text.encode())
+                clauses = []
+                while left.value:  # one call says one clause
+                    clauses.append(library.espeak_TextToPhonemes(ctypes.byref(left), UTF8, IPA) or b"")
+                out.write(b" ".join(clauses).replace(b"\n", b" ") + b"\n")
+        return 0
 
     def _speak(self, text: str, manner: Manner, pipe: int) -> int:
         """0, or the step that failed: 2 the start, 3 the voice, 4 the speech."""

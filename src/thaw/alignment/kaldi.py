@@ -1,0 +1,58 @@
+"""Kaldi's own classes, from wheels: loaded when they are first used, and in versions that can be loaded together.
+
+Other releases of kaldifst and kaldilm were built against another pybind11 than kaldi-hmm-gmm: whichever is imported
+second then hangs for ever in the loader, without a word, or takes no FST of the other's. So versions are looked at
+before anything is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from thaw.errors import UserError
+
+PINS = {"kaldi-hmm-gmm": "1.1.4", "kaldifst": "1.7.17", "kaldilm": "1.15.4", "kaldi-native-fbank": "1.23.0"}
+
+
+def hmm() -> Any:
+    """kaldi_hmm_gmm: topology, transitions, tree, alignment, decoder. UserError where it cannot be used."""
+    return _load("kaldi_hmm_gmm")
+
+
+def fst() -> Any:
+    """kaldifst: OpenFst, and Kaldi's operations on it."""
+    return _load("kaldifst")
+
+
+def arpa() -> Any:
+    """kaldilm: ARPA models as FSTs."""
+    return _load("kaldilm")
+
+
+def features() -> Any:
+    """kaldi_native_fbank: Kaldi's features."""
+    return _load("kaldi_native_fbank")
+
+
+@cache
+def _load(module: str) -> Any:
+    for name, wanted in PINS.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            raise UserError(f"alignments need {name} {wanted}, which is not installed: run `make setup`") from None
+        if found != wanted:
+            raise UserError(
+                f"{name} {found} is installed, but alignments need {wanted} (with others, Kaldi's packages hang or "
+                "refuse each other's graphs): run `make setup`"
+            )
+    try:
+        importlib.import_module("kaldi_hmm_gmm")  # the oldest of them first: that order is the safest
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"Kaldi's classes ({module}) cannot be loaded on this machine: {error}; alignments need x86-64 Linux or macOS"
+        ) from error

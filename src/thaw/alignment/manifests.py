@@ -1,0 +1,95 @@
+"""The alignment of whole manifests by a finished model, piece by piece: pieces that are there are not made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from thaw.alignment.acoustic import AcousticModel, load
+from thaw.alignment.bootstrap import usable
+from thaw.alignment.fsts import lexicon_fst, symbols
+from thaw.alignment.lexicon import Lexicon, read_lexicon
+from thaw.alignment.mfcc import cepstra, with_deltas
+from thaw.alignment.states import Aligned
+from thaw.alignment.viterbi import Graphs, align, runs
+from thaw.canonical import digest, file_sha256
+from thaw.corpora.manifest import Utterance, manifest_sha256, read_manifest
+from thaw.errors import UserError
+from thaw.files import Reject, read_json, write_json
+
+PIECE = 256  # utterances
+Rows = list[tuple[str, Aligned]]
+
+
+def align_manifest(
+    manifest: Path, split: str, model: Path, lexicon: Path, state: Path, processes: int = 1
+) -> tuple[Rows, list[Reject]]:
+    """The paths of a manifest's utterances by the model in a file, and those that have none, with reasons.
+
+    Pieces are kept in `state` until all are there; a piece of another model, lexicon or manifest is never taken.
+    """
+    kept, rejects = usable(read_manifest(manifest), read_lexicon(lexicon), split)
+    of = digest([manifest_sha256(manifest), file_sha256(model), file_sha256(lexicon)])
+    pieces = [kept[begin : begin + PIECE] for begin in range(0, len(kept), PIECE)]
+    paths = [state / f"{split}-{of}-{number}.json" for number in range(len(pieces))]
+    todo = [(piece, path) for piece, path in zip(pieces, paths, strict=True) if not _is_whole(path)]
+    for path, found in zip([path for _, path in todo], _made(model, lexicon, todo, processes), strict=True):
+        write_json(path, found)
+    rows: Rows = []
+    for piece, path in zip(pieces, paths, strict=True):
+        for utterance, found in zip(piece, read_json(path), strict=True):
+            if found is None:
+                detail = "no way through its words within the beam: is the text what is said?"
+                rejects.append(Reject(utterance.id, split, "align", "no alignment", detail))
+            else:
+                states, phones = (tuple((number, length) for number, length in each) for each in found)
+                rows.append((utterance.id, Aligned(states, phones)))
+    return rows, rejects
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return path.is_file() and isinstance(read_json(path), list)
+    except UserError:
+        return False  # damaged: it is made again
+
+
+def _made(
+    model: Path, lexicon: Path, todo: Sequence[tuple[list[Utterance], Path]], processes: int
+) -> Iterator[list[Any]]:
+    """Of each piece, for every utterance its runs of states and phones, or None."""
+    pieces = [piece for piece, _ in todo]
+    if processes <= 1 or len(pieces) <= 1:
+        yield from (_align_piece(model, lexicon, piece) for piece in pieces)
+        return
+    with ProcessPoolExecutor(min(processes, len(pieces)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_align_piece, [model] * len(pieces), [lexicon] * len(pieces), pieces)
+
+
+def _align_piece(model_path: Path, lexicon_path: Path, piece: list[Utterance]) -> list[Any]:
+    model, lexicon = _loaded(model_path, lexicon_path)
+    # Only the words of this piece: a graph is made through the whole lexicon, which may be large.
+    words = {word for each in piece for word in each.text.split()}
+    cut = Lexicon({word: said for word, said in lexicon.words.items() if word in words})
+    numbers = symbols(model.phones[1:], cut)
+    graphs = Graphs(model.hmm, lexicon_fst(cut, numbers))
+    found: list[Any] = []
+    for utterance in piece:
+        graph = graphs.compile([numbers.word[word] for word in utterance.text.split()])
+        path = align(model, graph, with_deltas(cepstra(utterance.pcm())))
+        found.append(None if path is None else _plain(runs(model.hmm, path)))
+    return found
+
+
+@cache
+def _loaded(model: Path, lexicon: Path) -> tuple[AcousticModel, Lexicon]:
+    """Once a process."""
+    return load(model)[0], read_lexicon(lexicon)
+
+
+def _plain(aligned: Aligned) -> list[Any]:
+    return [[list(run) for run in aligned.states], [list(run) for run in aligned.phones]]

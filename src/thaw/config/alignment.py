@@ -1,0 +1,48 @@
+"""How speech is aligned with its text: the lexicon, and the GMM-HMM that gives every frame a tied state."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from thaw.config.strict import Strict
+from thaw.config.numbers import Int, Size, Some
+from thaw.config.sources import Positive
+
+
+class EspeakLexicon(Strict):
+    """Words as espeak-ng says them."""
+
+    kind: Literal["espeak"] = "espeak"
+    voice: str = ""  # one of espeak-ng's languages, e.g. "pt-br"; the key of the language where empty
+
+
+class FileLexicon(Strict):
+    """The user's own: one pronunciation a line, word, tab, phones."""
+
+    kind: Literal["file"]
+    path: str
+
+
+LexiconSpec = Annotated[EspeakLexicon | FileLexicon, Field(discriminator="kind")]
+
+
+class AlignmentSpec(Strict):
+    """A GMM-HMM: monophones from a flat start, then tied states in context. Sizes are Kaldi's, of a middling recipe."""
+
+    kind: Literal["gmm"] = "gmm"
+    hours: Some = 100.0  # the GMM is trained on at most so much (drawn by utterance); all is aligned
+    mono_hours: Some = 3.0  # of these, the shortest utterances, for the monophones
+    mono_iterations: Positive = 40
+    mono_gaussians: Size = 1000
+    iterations: Positive = 35
+    leaves: Annotated[Int, Field(ge=1, le=100_000)] = 2500  # tied states, at most
+    gaussians: Annotated[Int, Field(ge=1, le=1_000_000)] = 15000
+    seed: Int = 1
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> AlignmentSpec:
+        if self.gaussians < self.leaves:
+            raise ValueError(f"gaussians: {self.gaussians} are fewer than the {self.leaves} leaves, which need one each")
+        return self
