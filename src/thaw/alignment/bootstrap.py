@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from thaw.alignment.acoustic import AcousticModel
 from thaw.alignment.frames import frames_of
-from thaw.alignment.gmm import Mixtures, Statistics, single, split, update
+from thaw.alignment.gmm import Statistics, single, split, update
 from thaw.alignment.lexicon import SILENCE, Lexicon
 from thaw.alignment.share import Job, Workers
 from thaw.alignment.tree import PLACES, ContextStats, grow, to_kaldi, without_context
@@ -44,9 +44,7 @@ class Moment:
 Keep = Callable[[Moment], None]
 
 
-def usable(
-    utterances: Sequence[Utterance], lexicon: Lexicon, split_name: str
-) -> tuple[list[Utterance], list[Reject]]:
+def usable(utterances: Sequence[Utterance], lexicon: Lexicon, split_name: str) -> tuple[list[Utterance], list[Reject]]:
     """The utterances that can have a path, and the others with the reason why not."""
     kept, rejects = [], []
     for each in utterances:
@@ -112,7 +110,7 @@ def _cut(lexicon: Lexicon, utterances: Sequence[Utterance]) -> Lexicon:
 def _longest(utterances: Sequence[Utterance], hours: float) -> int:
     """Samples: the shortest utterances up to this length make so many hours."""
     lengths = np.sort([each.samples for each in utterances])
-    within = np.searchsorted(np.cumsum(lengths), hours * 3600 * SAMPLE_RATE, side="right")
+    within = int(np.searchsorted(np.cumsum(lengths), hours * 3600 * SAMPLE_RATE, side="right"))
     return int(lengths[max(within, 1) - 1])
 
 
@@ -177,7 +175,7 @@ def _added(model: AcousticModel, passes: Sequence[Any]) -> tuple[Statistics, Any
     for each in passes:
         total.add(each.statistics)
     if not total.frames:
-        raise UserError("no utterance could be aligned: are the texts those of the audio, and the lexicon its language's?")
+        raise UserError("no utterance could be aligned: are the texts those of the audio, the lexicon the language's?")
     transitions, occupancy = (sum(getattr(each, name) for each in passes) for name in ("transitions", "occupancy"))
     return total, transitions, occupancy, sum(each.failed for each in passes)
 

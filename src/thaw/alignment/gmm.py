@@ -131,7 +131,7 @@ def accumulate(model: Mixtures, frames: NDArray[np.float32], states: NDArray[np.
 
 
 def update(model: Mixtures, stats: Statistics) -> Mixtures:
-    """The M step. A Gaussian with too few frames goes, unless it is the last of its state, which then stays as it is."""
+    """The M step. A Gaussian with too few frames goes; the last one of a state stays, as it is."""
     occupancy = stats.occupancy
     by_state = np.add.reduceat(occupancy, model.first[:-1])
     safe = np.maximum(occupancy, 1e-10)[:, None]

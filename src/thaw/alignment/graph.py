@@ -68,7 +68,7 @@ def compose(hmm: Hmm, lexicon: Lexicon, numbers: Symbols, arpa: Path) -> Any:
 
 
 def _language_model(arpa: Path, numbers: Symbols) -> Any:
-    """G: the ARPA model as an acceptor of words; n-grams with words outside the lexicon (KenLM's <unk>) are left out."""
+    """G: the ARPA model as an acceptor of words; n-grams with words outside the lexicon (and <unk>) are left out."""
     kf = kaldi.fst()
     with TemporaryDirectory(prefix="thaw-graph-") as folder:
         table = Path(folder) / "words"

@@ -54,5 +54,5 @@ def _load(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"Kaldi's classes ({module}) cannot be loaded on this machine: {error}; alignments need x86-64 Linux or macOS"
+            f"Kaldi's classes ({module}) cannot be loaded here: {error}; alignments need x86-64 Linux, or macOS"
         ) from error

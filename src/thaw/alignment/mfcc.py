@@ -16,7 +16,7 @@ Features = NDArray[np.float32]
 
 
 def cepstra(pcm: Pcm) -> Features:
-    """(T, CEPSTRA) of samples in units of int16, without dither; T is `frames_of` their number. C0 stands for energy."""
+    """(T, CEPSTRA) of samples in units of int16, without dither; T is `frames_of` their number. C0 is the energy."""
     if not frames_of(len(pcm)):
         return np.zeros((0, CEPSTRA), np.float32)
     knf = kaldi.features()

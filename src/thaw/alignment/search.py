@@ -36,7 +36,7 @@ class Found:
 NOTHING = Found((), np.zeros(0, np.int32), math.inf, False)
 
 
-def decode_scores(scores: NDArray[np.float32], graph: Graph, beam: Beam = Beam()) -> Found:  # noqa: B008 - frozen
+def decode_scores(scores: NDArray[np.float32], graph: Graph, beam: Beam = Beam()) -> Found:
     """The best path of scaled log likelihoods (T, S), of an utterance and each state; no words where T is 0.
 
     S must be the graph's number of states, and all scores finite: the search itself looks at neither (ValueError).

@@ -89,7 +89,7 @@ class Share:
         return found
 
     def begin(self, model: AcousticModel, longest: int, flat_start: bool) -> None:
-        """Make the graphs of a model's tree, for utterances of at most so many samples; with `flat_start`, paths too."""
+        """Make the graphs of a model's tree, for utterances of up to so many samples; with `flat_start`, paths too."""
         graphs = Graphs(model.hmm, self.fst)
         for chunk in self.chunks.values():
             chunk.used = [each.samples <= longest for each in chunk.utterances]
@@ -177,10 +177,8 @@ class Workers:
 
     def each(self, method: str, *arguments: Any) -> list[Any]:
         """What a method of Share gives of every chunk, in the order of the chunks."""
-        if self._own is not None:
-            answers = [getattr(self._own, method)(*arguments)]
-        else:
-            answers = self._asked(method, arguments)
+        own = self._own
+        answers = self._asked(method, arguments) if own is None else [getattr(own, method)(*arguments)]
         found = {number: given for answer in answers for number, given in (answer or {}).items()}
         return [found[number] for number in sorted(found)]
 

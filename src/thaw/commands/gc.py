@@ -77,8 +77,11 @@ def unnamed(plans: Iterable[Plan], corpora: bool) -> Iterator[Item]:
     kept: dict[str, set[str]] = {
         layout.RUNS: {name for plan in plans for name in plan.runs},
         layout.CHECKPOINTS: {name for plan in plans for name in plan.checkpoints},
-        layout.DECODES: {name for plan in plans for name in plan.decodes},
-        layout.SCORES: {name for plan in plans for name in plan.decodes},
+        layout.DECODES: {name for plan in plans for name in (*plan.decodes, *plan.gmms)},
+        layout.SCORES: {name for plan in plans for name in (*plan.decodes, *plan.gmms)},
+        layout.LEXICONS: {name for plan in plans for name in plan.lexicons},
+        layout.ALIGNMENTS: {name for plan in plans for name in plan.alignments},
+        layout.GRAPHS: {name for plan in plans for name in plan.graphs},
         layout.PROBES: {name for plan in plans for name in plan.probes},
         layout.EVIDENCE: {name for plan in plans for name in plan.evidence},
         layout.PARTS: {name for plan in plans for name in plan.parts},

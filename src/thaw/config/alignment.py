@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from thaw.config.strict import Strict
+from thaw.config.decoders import LanguageModelSpec
 from thaw.config.numbers import Int, Size, Some
 from thaw.config.sources import Positive
+from thaw.config.strict import Strict
 
 
 class EspeakLexicon(Strict):
@@ -28,6 +29,16 @@ class FileLexicon(Strict):
 LexiconSpec = Annotated[EspeakLexicon | FileLexicon, Field(discriminator="kind")]
 
 
+class SearchSpec(Strict):
+    """How a graph is searched for words (Kaldi's beam search), with the language model that is in the graph."""
+
+    language_model: LanguageModelSpec = LanguageModelSpec()
+    beam: Some = 13.0
+    max_active: Size = 7000
+    # What log likelihoods are multiplied by. Of several, the one with the fewest word errors on dev.
+    scales: Annotated[tuple[Some, ...], Field(min_length=1, max_length=50)] = (0.05, 0.07, 0.1, 0.14, 0.2)
+
+
 class AlignmentSpec(Strict):
     """A GMM-HMM: monophones from a flat start, then tied states in context. Sizes are Kaldi's, of a middling recipe."""
 
@@ -40,9 +51,12 @@ class AlignmentSpec(Strict):
     leaves: Annotated[Int, Field(ge=1, le=100_000)] = 2500  # tied states, at most
     gaussians: Annotated[Int, Field(ge=1, le=1_000_000)] = 15000
     seed: Int = 1
+    search: SearchSpec = SearchSpec()  # of the GMM's own recognition
 
     @model_validator(mode="after")
     def _fits_together(self) -> AlignmentSpec:
         if self.gaussians < self.leaves:
-            raise ValueError(f"gaussians: {self.gaussians} are fewer than the {self.leaves} leaves, which need one each")
+            raise ValueError(
+                f"gaussians: {self.gaussians} are fewer than the {self.leaves} leaves, which need one each"
+            )
         return self

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 from pydantic import Field, model_validator
 
+from thaw.config.alignment import AlignmentSpec, LexiconSpec
 from thaw.config.decoders import DecoderSpec
 from thaw.config.models import ModelSpec
 from thaw.config.schema import (
@@ -40,6 +41,8 @@ class Config(Strict):
     parts: dict[Name, PartSpec] = {}
     models: dict[Name, ModelSpec]
     checkpoints: dict[Name, CheckpointSpec] = {}
+    lexicons: dict[Name, LexiconSpec] = {}  # by language; of a language without one, espeak-ng's
+    alignments: dict[Name, AlignmentSpec] = {}
     recipes: dict[Name, RecipeSpec]
     treatments: dict[Name, TreatmentSpec]
     decoders: dict[Name, DecoderSpec]

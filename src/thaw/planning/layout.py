@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thaw.config import starts
+from thaw.planning.alignments import Alignment, GmmDecode, Graph, Lexicon
 from thaw.planning.artifacts import (
     Checkpoint,
     Corpus,
@@ -21,6 +22,9 @@ CORPORA = f"{RESULTS}/corpora"
 AUDIO = f"{RESULTS}/audio"
 MANIFESTS = f"{RESULTS}/manifests"
 LMS = f"{RESULTS}/lms"
+LEXICONS = f"{RESULTS}/lexicons"
+ALIGNMENTS = f"{RESULTS}/alignments"
+GRAPHS = f"{RESULTS}/graphs"
 CHECKPOINTS = f"{RESULTS}/checkpoints"
 RUNS = f"{RESULTS}/runs"
 DECODES = f"{RESULTS}/decodes"
@@ -34,6 +38,7 @@ TENSORBOARD = f"{RESULTS}/tensorboard"
 CONFIGS = f"{RESULTS}/configs"  # which config files draw under which name
 FOLDERS = (
     *(CORPORA, AUDIO, MANIFESTS, PARTS, LMS, CHECKPOINTS, RUNS, DECODES, PROBES, EVIDENCE, SCORES),
+    *(LEXICONS, ALIGNMENTS, GRAPHS),
     *(LOGS, STATE, TENSORBOARD, CONFIGS),
 )
 RESERVED = frozenset(folder.removeprefix(f"{RESULTS}/") for folder in FOLDERS)  # no study may be called so
@@ -68,6 +73,21 @@ def lm(which: LanguageModel, name: str) -> str:
     return f"{LMS}/{which.id}/{name}"
 
 
+def lexicon(which: Lexicon, name: str = "lexicon.txt") -> str:
+    """A lexicon's file: lexicon.txt or lexicon.json."""
+    return f"{LEXICONS}/{which.id}/{name}"
+
+
+def alignment(which: Alignment, name: str) -> str:
+    """An alignment's file: gmm.safetensors, (train|dev|test).safetensors, rejects.tsv or alignment.json."""
+    return f"{ALIGNMENTS}/{which.id}/{name}"
+
+
+def graph(which: Graph, name: str = "graph.fst") -> str:
+    """A decoding graph's file: graph.fst, words.txt or graph.json."""
+    return f"{GRAPHS}/{which.id}/{name}"
+
+
 def run(which: Run, name: str) -> str:
     """A run's file: model.safetensors, model.sha256, optimizer.safetensors, run.json or metrics.jsonl."""
     return f"{RUNS}/{which.id}/{name}"
@@ -83,7 +103,7 @@ def weights(which: Run | Checkpoint, snapshot: str, ending: str = "safetensors")
     return start(which, f"{'model' if snapshot == starts.BEST else 'snapshots'}.{ending}")
 
 
-def decode(which: Decode, name: str) -> str:
+def decode(which: Decode | GmmDecode, name: str) -> str:
     """A decode's file: hypotheses.jsonl or decode.json."""
     return f"{DECODES}/{which.id}/{name}"
 
@@ -98,7 +118,7 @@ def evidence(which: Evidence) -> str:
     return f"{EVIDENCE}/{which.id}/evidence.json"
 
 
-def score(which: Decode, name: str) -> str:
+def score(which: Decode | GmmDecode, name: str) -> str:
     """A decode's scores: scores.json (totals, intervals) or counts.jsonl (per utterance)."""
     return f"{SCORES}/{which.id}/{name}"
 

@@ -46,6 +46,11 @@ KINDS = {
     layout.EVIDENCE: _kind(r"evidence\.json", "evidence.json", "evidence", "scores"),
     layout.PARTS: _kind(r"train\.jsonl", "train.jsonl", "id", "audio_filepath"),
     layout.LMS: _kind(r"lm\.(binary|json)|lexicon\.txt", "lm.json", "order"),
+    layout.LEXICONS: _kind(r"lexicon\.(txt|json)", "lexicon.json", "lexicon"),
+    layout.ALIGNMENTS: _kind(
+        r"(gmm|train|dev|test)\.safetensors|rejects\.tsv|alignment\.json", "alignment.json", "alignment", "iterations"
+    ),
+    layout.GRAPHS: _kind(r"graph\.(fst|json)|words\.txt", "graph.json", "language_model", "num_states"),
     layout.MANIFESTS: _kind(
         r"(train|dev|test)\.jsonl|rejects\.tsv|counts\.json", "counts.json", "train", "dev", "test"
     ),

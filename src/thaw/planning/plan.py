@@ -12,7 +12,19 @@ from thaw.config.sources import Split
 from thaw.config.starts import BEST
 from thaw.exhibits.spec import Place
 from thaw.planning import contents
-from thaw.planning.artifacts import Checkpoint, Corpus, Decode, Evidence, LanguageModel, Manifest, Part, Probe, Run
+from thaw.planning.alignments import Alignment, GmmDecode, Graph, Lexicon
+from thaw.planning.artifacts import (
+    Checkpoint,
+    Corpus,
+    Data,
+    Decode,
+    Evidence,
+    LanguageModel,
+    Manifest,
+    Part,
+    Probe,
+    Run,
+)
 from thaw.planning.folds import expanded
 from thaw.planning.limits import check
 from thaw.studies import study_module
@@ -42,6 +54,7 @@ class Study:
     runs: tuple[Run, ...]
     decodes: tuple[Decode, ...]
     probes: tuple[Probe, ...] = ()
+    gmms: tuple[GmmDecode, ...] = ()  # what the models of alignments recognise themselves
     sources: tuple[Run, ...] = ()  # runs that the others start from, and that are no results themselves
     source_label: str = ""  # what transfer starts from, as tables print it
     baseline: str = ""  # the treatment that the others are compared to
@@ -71,6 +84,10 @@ class Plan:
     decodes: dict[str, Decode] = field(default_factory=dict)
     probes: dict[str, Probe] = field(default_factory=dict)
     evidence: dict[str, Evidence] = field(default_factory=dict)
+    lexicons: dict[str, Lexicon] = field(default_factory=dict)
+    alignments: dict[str, Alignment] = field(default_factory=dict)
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    gmms: dict[str, GmmDecode] = field(default_factory=dict)
 
     def study(self, name: str) -> Study:
         """The study called `name`."""
@@ -96,6 +113,9 @@ def resolve(config: Config) -> Plan:
             plan.decodes[decode.id] = decode
             if decode.lm:
                 plan.lms[decode.lm.id] = decode.lm
+        for gmm in study.gmms:
+            plan.gmms[gmm.id] = gmm
+            add_graph(plan, gmm.graph)
     check(plan)
     return plan
 
@@ -108,12 +128,30 @@ def _add_start(plan: Plan, one: Run | Checkpoint) -> None:
     if one.ranking:
         plan.probes[one.ranking.id] = one.ranking
     for data in one.data:
-        if isinstance(data, Part):
-            plan.parts[data.id] = data
-        manifest = data.manifest
-        plan.manifests[manifest.id] = manifest
-        plan.audio[manifest.corpus.audio_id] = manifest.corpus
-        plan.sources[manifest.corpus.source_id] = manifest.corpus
+        _add_data(plan, data)
+
+
+def _add_data(plan: Plan, data: Data) -> None:
+    if isinstance(data, Part):
+        plan.parts[data.id] = data
+    manifest = data.manifest
+    plan.manifests[manifest.id] = manifest
+    plan.audio[manifest.corpus.audio_id] = manifest.corpus
+    plan.sources[manifest.corpus.source_id] = manifest.corpus
+
+
+def add_alignment(plan: Plan, alignment: Alignment) -> None:
+    """An alignment, and all that it is made from."""
+    plan.alignments[alignment.id] = alignment
+    plan.lexicons[alignment.lexicon.id] = alignment.lexicon
+    _add_data(plan, alignment.data)
+
+
+def add_graph(plan: Plan, graph: Graph) -> None:
+    """A decoding graph, and all that it is made from."""
+    plan.graphs[graph.id] = graph
+    plan.lexicons[graph.lexicon.id] = graph.lexicon
+    add_alignment(plan, graph.alignment)
 
 
 def with_origins(run: Run | Checkpoint) -> Iterator[Run | Checkpoint]:
