@@ -129,6 +129,18 @@ def own_files(corpus):
     return contents.source_inputs(corpus.spec.source, corpus.spec.language)
 
 
+def own_words(units):
+    """The user's own vocabulary, where units are read from one."""
+    named = getattr(units.spec, "file", "")
+    return [path for path in [Path(named).expanduser()] if named and path.is_file()]
+
+
+def units_file(wildcards):
+    """The words or byte pairs of a run; none where its classes are characters."""
+    units = PLAN.runs[wildcards.id].units
+    return [layout.units(units, "units.json")] if units else []
+
+
 def start_files(wildcards, ending):
     """The weights (safetensors), or their digest, that a run starts from; none where it starts from scratch."""
     run = PLAN.runs[wildcards.id]

@@ -1,4 +1,4 @@
-# KenLM n-gram models of the training text; dev and test sentences are left out of it.
+# What is made from training text: KenLM n-gram models (dev and test sentences are left out of them), words, byte pairs.
 
 
 rule lm:
@@ -38,3 +38,29 @@ rule lm:
         " --train {input.train:q}"
         " --exclude {input.dev:q} {input.test:q}"
         " --binary {output.binary:q} --lexicon {output.lexicon:q} --record {output.record:q}"
+
+
+rule units:
+    input:
+        train=lambda wildcards: layout.manifest(
+            PLAN.units[wildcards.id].manifest, "train.jsonl"
+        ),
+        # Its content is part of the id, so an edit is another job, and a touch is none.
+        own=lambda wildcards: ancient(own_words(PLAN.units[wildcards.id])),
+    output:
+        units="results/units/{id}/units.json",
+        record="results/units/{id}/record.json",
+    log:
+        "results/logs/units/{id}.log",
+    priority: 10
+    localrule: True
+    conda:
+        "../../envs/tools.yaml"
+    params:
+        units=lambda wildcards: PLAN.units[wildcards.id].spec_json,
+        content=lambda wildcards: PLAN.units[wildcards.id].content,
+    message:
+        "units {wildcards.id}"
+    shell:
+        "exec thaw --log {log:q} units --units {params.units:q} --content={params.content:q} --train {input.train:q}"
+        " --out {output.units:q} --record {output.record:q}"

@@ -59,6 +59,7 @@ rule train:
         load=lambda wildcards: ancient(loaded_files(wildcards, "safetensors")),
         load_digest=lambda wildcards: loaded_files(wildcards, "sha256"),
         ranking=ranking_rows,
+        units=units_file,
     output:
         model="results/runs/{id}/model.safetensors",
         optimizer="results/runs/{id}/optimizer.safetensors",
@@ -101,6 +102,7 @@ rule train:
         " --train {input.train:q} --dev {input.dev:q}"
         " --start {input.start:q} --start-optimizer {input.start_optimizer:q} --load {input.load:q}"
         " --ranking {input.ranking:q} --workers {resources.workers:q}"
+        " --units {input.units:q}"
         " --state={resources.state:q}/{wildcards.id:q} --runtime {resources.runtime:q} --wait 3600"
         " --attempt {resources.attempt:q}"
         " --checkpoint-seconds {resources.checkpoint_seconds:q} --threads {resources.each:q} --device {resources.device:q}"

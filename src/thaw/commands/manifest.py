@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from thaw.config.models import ModelSpec
+    from thaw.corpora.manifest import Built
 
 HELP = "join transcripts and audio into manifests per split; utterances that cannot be used are listed with the reason"
 EXAMPLE = (
@@ -24,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--frames", nargs="+", required=True, help="ModelSpecs as JSON (or lists of them); each must be able to align"
     )
     parser.add_argument("--utterances", type=Path, required=True, help="the listing that `thaw fetch` made")
-    parser.add_argument("--index", type=Path, nargs="+", required=True, help="indices of all shards")
-    parser.add_argument("--wav", type=Path, nargs="+", required=True, help="the shards, in the same order")
+    parser.add_argument("--index", type=Path, nargs="*", default=[], help="indices of all shards; none for text")
+    parser.add_argument("--wav", type=Path, nargs="*", default=[], help="the shards, in the same order")
     parser.add_argument("--rejects-in", type=Path, nargs="*", default=[], help="rejects of the rooms before")
     for split in ("train", "dev", "test"):
         parser.add_argument(f"--{split}", type=Path, required=True, help=f"written: the manifest of {split}")
@@ -35,20 +36,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Build and write the manifests."""
-    import sys
-
     from thaw.config.schema import SPLITS, TextSpec
-    from thaw.corpora.manifest import SHARED_SPEAKERS, Shard, build
+    from thaw.corpora.manifest import Shard, build
+    from thaw.corpora.sentences import build_text, is_text
     from thaw.errors import UserError
-    from thaw.files import write_json, write_jsonl, write_rejects
+    from thaw.files import read_jsonl
 
     if len(args.index) != len(args.wav):
         raise UserError(f"--index names {len(args.index)} files and --wav {len(args.wav)}: give one of each per shard")
     text = TextSpec.model_validate_json(args.text)
     outputs: dict[str, Path] = {split: getattr(args, split) for split in SPLITS}
+    if not args.index and is_text(read_jsonl(args.utterances)):
+        write(build_text(args.utterances, args.rejects_in, text), outputs, args)
+        return
+    if not args.index:
+        raise UserError("--index, --wav: these utterances have audio; name the indices of all shards, and the shards")
     shards = [Shard(index, wav) for index, wav in zip(args.index, args.wav, strict=True)]
     folders = {split: path.parent for split, path in outputs.items()}
-    built = build(args.utterances, shards, args.rejects_in, text, _models(args.frames), folders)
+    write(build(args.utterances, shards, args.rejects_in, text, _models(args.frames), folders), outputs, args)
+
+
+def write(built: Built, outputs: dict[str, Path], args: argparse.Namespace) -> None:
+    """Write manifests, rejects and counts, and say what they hold."""
+    import sys
+
+    from thaw.corpora.manifest import SHARED_SPEAKERS
+    from thaw.files import write_json, write_jsonl, write_rejects
+
     for split, path in outputs.items():
         write_jsonl(path, built.rows[split])
         count = built.counts[split]

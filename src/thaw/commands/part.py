@@ -32,8 +32,9 @@ def run(args: argparse.Namespace) -> None:
     except UserError as error:
         raise UserError(f"{args.train}: {error}") from error
     for row in part:  # paths of audio start from the manifest's folder
-        audio = args.train.parent / row["audio_filepath"]
-        row["audio_filepath"] = os.path.relpath(audio, args.out.parent)
+        if "audio_filepath" in row:  # text has none
+            audio = args.train.parent / row["audio_filepath"]
+            row["audio_filepath"] = os.path.relpath(audio, args.out.parent)
     write_jsonl(args.out, part)
     print(
         f"part: {len(part)} of {len(rows)} utterances, {len({row['speaker'] for row in part})} speakers",

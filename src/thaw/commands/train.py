@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--load", nargs="*", type=Path, default=(), metavar="MODEL", help="models of the recipe's loads, in its order")
     add("--alignment", nargs="*", type=Path, default=(), metavar="FILE", help="alignments of --train, then of --dev")
     add("--ranking", nargs="?", type=Path, metavar="JSONL", help="rows of a probe, where the recipe has a ranking")
+    add("--units", nargs="?", type=Path, metavar="FILE", help="its words or byte pairs, if it has no characters")
     add("--state", required=True, type=Path, metavar="DIR", help="where unfinished trainings live")
     add("--budget", type=span, default=0.0, metavar="S", help="stop, to go on later, within S seconds; 0: never")
     add("--runtime", type=span, default=0.0, metavar="MIN", help="stop within a job's time limit; 0: none")
@@ -106,6 +107,7 @@ def start(args: argparse.Namespace) -> None:
             loads=args.load,
             alignments=args.alignment,
             ranking=args.ranking,
+            units=args.units,
             state=args.state,
             budget=budget(args.budget, args.runtime),
             wait=args.wait,

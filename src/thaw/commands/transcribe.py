@@ -92,10 +92,13 @@ def _decoder_spec(given: str | None, lm: Path | None) -> GreedySpec | BeamSpec:
     from pydantic import TypeAdapter
 
     from thaw.config.decoders import BeamSpec, DecoderSpec, GreedySpec
+    from thaw.errors import UserError
 
     if given is None:
         return GreedySpec(kind="greedy") if lm is None else BeamSpec(kind="beam")
     spec = TypeAdapter[DecoderSpec](DecoderSpec).validate_json(given)
+    if not isinstance(spec, BeamSpec | GreedySpec):
+        raise UserError(f"--decoder: {spec.kind} gives no text; give greedy or beam")
     return spec.model_copy(update={"tune": None}) if isinstance(spec, BeamSpec) else spec
 
 

@@ -53,4 +53,11 @@ class BeamSpec(Strict):
     tune: TuningSpec | None = None
 
 
-DecoderSpec = Annotated[GreedySpec | BeamSpec, Field(discriminator="kind")]
+class PerplexitySpec(Strict):
+    """What a language model makes of every unit of a split, which is read as one text from its beginning to its end."""
+
+    kind: Literal["perplexity"]
+    label: str = "perplexity"
+
+
+DecoderSpec = Annotated[GreedySpec | BeamSpec | PerplexitySpec, Field(discriminator="kind")]

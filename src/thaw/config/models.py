@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
+from thaw.config.awd_lstm import AwdLstmSpec
 from thaw.config.conformer import ConformerSpec
 from thaw.config.dnn import DnnSpec
 from thaw.config.numbers import Count, Size, Some
@@ -116,7 +117,9 @@ class QuartzNetSpec(Strict):
         return (features[self.frontend_version] - 1) // 2 + 1
 
 
-ModelSpec = Annotated[DeepSpeechSpec | QuartzNetSpec | BlstmSpec | DnnSpec | ConformerSpec, Field(discriminator="kind")]
+ModelSpec = Annotated[
+    DeepSpeechSpec | QuartzNetSpec | BlstmSpec | DnnSpec | ConformerSpec | AwdLstmSpec, Field(discriminator="kind")
+]
 
 
 def hidden_layers(spec: ModelSpec) -> tuple[str, ...]:

@@ -76,6 +76,7 @@ class RunRecipe(Strict):
     letters: dict[str, str] = {}
     heads: dict[str, str] = {}  # language -> alphabet, where several are learnt, each with an output layer of its own
     alignments: tuple[str, ...] = ()  # identities, one for each corpus: what the task `frames` learns
+    units: str = ""  # the identity of the file that holds them, where they are words or byte pairs
 
     @field_validator("frozen")
     @classmethod

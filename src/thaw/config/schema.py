@@ -20,7 +20,8 @@ from thaw.config.sources import Split as Split
 from thaw.config.sources import SyntheticSource as SyntheticSource
 from thaw.config.starts import BEST, SCRATCH, SOURCE, Snapshot, Start, epoch_of
 from thaw.config.strict import Strict
-from thaw.config.tasks import CTC, FramesSpec, TaskSpec
+from thaw.config.tasks import CTC, FramesSpec, LanguageTaskSpec, TaskSpec
+from thaw.config.units import CHARACTERS, UnitsSpec
 
 # --- corpora --------------------------------------------------------------------------------------
 
@@ -115,7 +116,7 @@ class AugmentationSpec(Strict):
     cutout: CutoutSpec | None = None
 
 
-Optimizer = Literal["adam-tf", "novograd", "sgd", "adagrad", "adadelta", "adam", "adamw", "asgd"]
+Optimizer = Literal["adam-tf", "novograd", "sgd", "adagrad", "adadelta", "adam", "adamw", "asgd", "nt-asgd"]
 
 
 class RecipeSpec(Strict):
@@ -124,6 +125,7 @@ class RecipeSpec(Strict):
     epochs: Annotated[Positive, Field(le=1_000_000)]
     task: TaskSpec = CTC  # what is learnt
     learner: LearnerSpec = CENTRAL  # who takes the steps
+    units: UnitsSpec = CHARACTERS  # what the output classes are
     batch_size: Size = 24  # utterances, over all GPUs
     learning_rate: Some = 5e-4
     optimizer: Optimizer = "adam-tf"  # Adam as TensorFlow has it (epsilon outside the correction)
@@ -133,6 +135,8 @@ class RecipeSpec(Strict):
     momentum: Fraction = 0.0  # sgd only
     rho: Fraction = 0.9  # adadelta only: how much of the running mean of squares is kept
     averaging_start: Count = 0  # asgd only: the step from which weights are averaged
+    # nt-asgd only: averaging begins after an epoch whose dev loss is above the best of all but the last so many.
+    averaging_patience: Positive = 5
     schedule: Literal["constant", "cosine", "noam"] = "constant"  # after the warm-up
     schedule_width: Count = 0  # noam only: the model's width, by whose root the rate is divided
     warmup_steps: Count = 0  # linear
@@ -155,7 +159,10 @@ class RecipeSpec(Strict):
     def _fits_together(self) -> RecipeSpec:
         if self.weight_decay and self.optimizer == "adam-tf":
             raise ValueError(f"weight_decay: {self.optimizer} has none")
-        for key, default, owner in (("momentum", 0.0, "sgd"), ("rho", 0.9, "adadelta"), ("averaging_start", 0, "asgd")):
+        for key, default, owner in (
+            *(("momentum", 0.0, "sgd"), ("rho", 0.9, "adadelta")),
+            *(("averaging_start", 0, "asgd"), ("averaging_patience", 5, "nt-asgd")),
+        ):
             if getattr(self, key) != default and self.optimizer != owner:
                 raise ValueError(f"{key}: {self.optimizer} has none; {owner} has")
         if never := [one for one in self.snapshots if (epoch_of(one) or 0) > self.epochs]:
@@ -189,6 +196,21 @@ class RecipeSpec(Strict):
             raise ValueError("order: a client is a speaker, who has one language; mixed has nothing to mix")
         if self.drop_last:
             raise ValueError("drop_last: a client with less than a batch would train nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> RecipeSpec:
+        """A language model is trained on a stream of text, by a learner of its own."""
+        if not isinstance(self.task, LanguageTaskSpec):
+            if self.optimizer == "nt-asgd":
+                raise ValueError("optimizer: nt-asgd belongs to the task language-model; take asgd or another one")
+            return self
+        if self.learner != CENTRAL:
+            raise ValueError(f"learner: {self.learner.kind} does not train a language-model; central does")
+        if self.schedule != "constant" or self.warmup_ratio:
+            raise ValueError("schedule: the steps of a language-model have random lengths; take constant, warmup_steps")
+        if self.dropout or self.augmentation != AugmentationSpec():
+            raise ValueError("dropout, augmentation: a language-model has rates of its own, under `models`")
         return self
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from thaw.config.numbers import Counts, Int, Levels, Size
+from thaw.config.numbers import Count, Counts, Int, Levels, Size
 from thaw.config.numbers import Fraction as Fraction  # these names are for others too
 from thaw.config.numbers import Positive as Positive
 from thaw.config.strict import Strict
@@ -220,6 +220,40 @@ class TableSource(OwnSource):
         return self
 
 
+class TextSource(Strict):
+    """Sentences without audio, for language models: the user's text files, or docstrings of installed packages.
+
+    A document is a file; intervals draw whole documents.
+    """
+
+    kind: Literal["text"]
+    path: str = ""  # a UTF-8 text file with one sentence a line, or a folder of them (*.txt)
+    splits: dict[Split, str] = {}  # instead of `path`: which file or folder is which split
+    packages: Annotated[tuple[Name, ...], Field(min_length=1)] = ("scipy",)  # where neither is given: whose docstrings
+    documents: Count = 0  # at most so many of all, drawn by the hash of their names; 0: all
+    held_out: HeldOut = HeldOut()  # shares of the documents, where `splits` does not name them
+    verbatim: bool = False  # lines are words between spaces already: no text rules, repeated and empty lines count
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> TextSource:
+        if self.path and self.splits:
+            raise ValueError("give path (all splits) or splits (one each), not both")
+        if self.splits and "train" not in self.splits:
+            raise ValueError("splits: train is missing")
+        return self
+
+
+class WikiTextSource(Strict):
+    """WikiText-2 (Merity et al. 2016), the edition of words: a folder with wiki.train.tokens, .valid., .test."""
+
+    kind: Literal["wikitext"]
+    path: str
+    published: bool = True  # the numbers of words must be those of WikiText-2; false for another corpus of that form
+
+
+TEXTS = (TextSource, WikiTextSource)  # sources without audio
+
+
 _Plain = (
     SyntheticSource
     | CommonVoiceSource
@@ -230,6 +264,8 @@ _Plain = (
     | ManifestSource
     | TableSource
     | KaldiSource
+    | TextSource
+    | WikiTextSource
 )
 PlainSource = Annotated[_Plain, Field(discriminator="kind")]
 
@@ -244,6 +280,12 @@ class UnionSource(Strict):
     def _parts_have_no_folds(self) -> UnionSource:
         if folded := [name for name, part in self.parts.items() if isinstance(part, OwnSource) and part.folds]:
             raise ValueError(f"parts.{folded[0]}.folds: only a corpus that is whole by itself can be cut into folds")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_have_audio(self) -> UnionSource:
+        if texts := [name for name, part in self.parts.items() if isinstance(part, TEXTS)]:
+            raise ValueError(f"parts.{texts[0]}: it has no audio, and a union is of speech")
         return self
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from thaw.config.numbers import Amount, Fraction, Positive, Size
 from thaw.config.strict import Strict
 
 
@@ -25,6 +26,22 @@ class FramesSpec(Strict):
     kind: Literal["frames"]
 
 
-TaskSpec = Annotated[CtcSpec | FramesSpec, Field(discriminator="kind")]
+class LanguageTaskSpec(Strict):
+    """The next unit of a running text, sentence after sentence, each with an end.
+
+    Source: Merity et al. (2018), "Regularizing and Optimizing LSTM Language Models"; salesforce/awd-lstm-lm main.py.
+    A recipe's `batch_size` says how many streams the text is cut into.
+    """
+
+    kind: Literal["language-model"]
+    bptt: Positive = 70  # units that a step goes back, on average; its learning rate is in proportion to its own
+    bptt_halved: Fraction = 0.05  # how often the average is half of it
+    bptt_spread: Amount = 5.0  # standard deviation
+    activation: Amount = 2.0  # times the mean square of the last layer's outputs, after dropout
+    temporal_activation: Amount = 1.0  # times that of their changes from unit to unit, before dropout
+    dev_streams: Size = 10  # dev is cut into
+
+
+TaskSpec = Annotated[CtcSpec | FramesSpec | LanguageTaskSpec, Field(discriminator="kind")]
 
 CTC = CtcSpec(kind="ctc")

@@ -23,9 +23,22 @@ from thaw.config.sources import (
     SwissParliamentSource,
     SyntheticSource,
     TableSource,
+    TextSource,
     UnionSource,
+    WikiTextSource,
 )
-from thaw.corpora import clips, commonvoice, datacollective, kaldi, librispeech, nemo, prompts, swiss_parliament, table
+from thaw.corpora import (
+    clips,
+    commonvoice,
+    datacollective,
+    kaldi,
+    librispeech,
+    nemo,
+    prompts,
+    swiss_parliament,
+    table,
+    texts,
+)
 from thaw.corpora.archives import COMPLETE, CONTENT, unpack
 from thaw.corpora.listing import Listing
 from thaw.corpora.ownership import claim
@@ -70,7 +83,11 @@ def fetch(
         raise UserError(f"{source.kind} corpus: none of its {len(listing.rejects)} rows can be used; see {rejects}")
     if has_own_clips(source):
         listing.utterances = clips.stamped(listing, utterances.with_name(clips.STAMPS), processes)
-    write_jsonl(utterances, (_row(listing, index, language) for index in range(len(listing.utterances))))
+    rows = (_row(listing, index, language) for index in range(len(listing.utterances)))
+    if isinstance(source, TextSource | WikiTextSource):
+        verbatim = {"verbatim": True} if texts.is_verbatim(source) else {}
+        rows = ({key: value for key, value in row.items() if key != "path"} | verbatim for row in rows)
+    write_jsonl(utterances, rows)
     write_json(record, _record(source, listing, language))
 
 
@@ -98,6 +115,10 @@ def _get(source: PlainSource, language: str, root: Path, mirror: str, processes:
             return table.read(source)
         case KaldiSource():
             return kaldi.read(source)
+        case TextSource():
+            return texts.read_texts(source)
+        case WikiTextSource():
+            return texts.read_wikitext(source)
 
 
 def _release(source: CommonVoiceSource, language: str, root: Path, mirror: str) -> Path:

@@ -7,9 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from thaw.config.sources import CommonVoiceSource, KaldiSource, OwnSource, Source, SwissParliamentSource, UnionSource
+from thaw.config.sources import (
+    CommonVoiceSource,
+    KaldiSource,
+    OwnSource,
+    Source,
+    SwissParliamentSource,
+    TextSource,
+    UnionSource,
+    WikiTextSource,
+)
 from thaw.corpora import commonvoice, kaldi
 from thaw.corpora.table import own_files
+from thaw.corpora.texts import WIKITEXT_FILES, files_of
 from thaw.errors import UserError
 
 
@@ -28,6 +38,11 @@ def tables(source: Source, language: str) -> list[Path]:
             return [release / name for _, name in sorted(source.splits.items())]
         case SwissParliamentSource():
             return [Path(source.path).expanduser() / name for _, name in sorted(source.splits.items())]
+        case TextSource():
+            named = [source.path] if source.path else [source.splits[split] for split in sorted(source.splits)]
+            return [file for name in named for file in files_of(Path(name).expanduser())]
+        case WikiTextSource():
+            return [Path(source.path).expanduser() / f"wiki.{name}.tokens" for name in WIKITEXT_FILES.values()]
         case UnionSource():
             return [path for part in source.parts.values() for path in tables(part, language)]
         case _:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw.config.decoders import BeamSpec, GreedySpec
+from thaw.config.decoders import BeamSpec, DecoderSpec, GreedySpec, PerplexitySpec
 from thaw.config.starts import BEST
 from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser, read_features
 from thaw.decoding.greedy import greedy
+from thaw.decoding.perplexity import perplexity
 from thaw.errors import UserError
 from thaw.training import environment
 from thaw.units import EVERY
@@ -91,7 +92,7 @@ def make_decoder(
 
 
 def decode(
-    spec: GreedySpec | BeamSpec,
+    spec: DecoderSpec,
     model: Path,
     manifest: Path,
     *,
@@ -101,8 +102,13 @@ def decode(
     tune_on: Path | None = None,
     threads: int = 1,
     device: str = "auto",
-) -> tuple[list[dict[str, str]], dict[str, Any]]:
-    """Hypotheses rows {id, speaker, reference, hypothesis} of every utterance, sorted by id, and the record."""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows of every utterance, sorted by id, and the record.
+
+    Hypotheses are rows {id, speaker, reference, hypothesis}; what is judged otherwise has {id, speaker, counts}.
+    """
+    if isinstance(spec, PerplexitySpec):
+        return perplexity(spec, model, manifest, snapshot=snapshot, threads=threads, device=device)
     began = time.perf_counter()
     utterances = read_utterances(manifest)
     recogniser = with_head(load_recogniser(model, device, threads, snapshot), utterances, manifest)

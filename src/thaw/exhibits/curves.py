@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-LOSS_LABEL = "loss (nats per utterance)"
 RANGE = "–"
 
 
@@ -96,6 +95,7 @@ class CurvesFigure:
     log: bool = False
     palette: tuple[str, ...] = COLOURS
     legend_title: str = "Frozen layers"
+    unit: str = "utterance"  # that losses are per: of a language model, "token"
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ class CurvesFigure:
             for axis, (title, runs) in zip(axes, panels.items(), strict=True):
                 titled(axis, title, note)
                 self._panel(axis, runs, style)
-                axis.set_ylabel(_label(self.solid if self.solid != "dev_loss" else ""))
+                axis.set_ylabel(_label(self.solid if self.solid != "dev_loss" else "", self.unit))
                 if self.by == "epoch" and _far_apart(runs):
                     axis.set(xscale="log", yscale="log")
                     plain_log_axis(axis.xaxis)
@@ -237,12 +237,16 @@ def _measured(key: str) -> Any:
 
 
 def _shown(key: str, value: float) -> float:
+    """Rates are per cent in figures; a perplexity is one in the metrics already."""
     measure = _measured(key)
-    return value if measure is None or math.isnan(value) else float(measure.shown(value))
+    percent = measure is not None and measure.form == "percent" and not math.isnan(value)
+    return float(measure.shown(value)) if percent else value
 
 
-def _label(key: str) -> str:
-    """What the y axis says."""
+def _label(key: str, unit: str) -> str:
+    """What the y axis says; `unit` is what losses are per."""
     split, _, _ = key.partition("_")
     measure = _measured(key)
-    return f"{split.capitalize()} {measure.name} (%)" if measure else f"{split} {LOSS_LABEL}".strip().capitalize()
+    if measure:
+        return f"{split.capitalize()} {measure.name}{' (%)' if measure.form == 'percent' else ''}"
+    return f"{split} loss (nats per {unit})".strip().capitalize()

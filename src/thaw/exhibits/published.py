@@ -44,10 +44,14 @@ class PublishedRate:
         return self.printed[:1] in ("<", ">")
 
     def text(self, measure: str) -> str:
-        """A rate in per cent as tables print it; empty where it was not published."""
+        """A rate as tables print it (per cent, a perplexity); empty where it was not published."""
         if measure not in self.rates:
             return ""
-        return self.printed if self.printed and measure == "word" else f"{100 * self.rates[measure]:.1f}"
+        return (
+            self.printed
+            if self.printed and measure == "word"
+            else f"{MEASURES[measure].shown(self.rates[measure]):.1f}"
+        )
 
 
 def published_file(spec: ExhibitSpec, name: str) -> Path:
@@ -67,14 +71,14 @@ def read_table(spec: ExhibitSpec, name: str) -> list[dict[str, str]]:
 
 
 def read_rates(spec: ExhibitSpec, name: str) -> list[PublishedRate]:
-    """Published rates: columns treatment, label, target, target_label, wer; where known cer (or any other measure),
-    best_epoch, curve, printed."""
+    """Published rates: columns treatment, label, target, target_label, wer; where known cer (or any
+    other measure; rates are fractions, a perplexity is itself), best_epoch, curve, printed."""
     found = []
     for line, row in enumerate(read_table(spec, name), start=2):
         try:
             texts = (row["treatment"], row["label"], row["target"], row["target_label"])
             columns = {key: measure.name.lower() for key, measure in MEASURES.items()}
-            rates = {key: float(row[column]) for key, column in columns.items() if row.get(column)}
+            rates = {key: MEASURES[key].rate(float(row[column])) for key, column in columns.items() if row.get(column)}
             if not rates:
                 raise ValueError("no rate")
             epoch = int(row.get("best_epoch") or 0)

@@ -19,7 +19,7 @@ from thaw.config.strict import Strict
 from thaw.errors import UserError
 
 Scale = Literal["mini", "paper"]
-Speech = Literal["synthesised", "recorded", "mixed"]  # of the target corpora
+Speech = Literal["synthesised", "recorded", "mixed", "text"]  # of the target corpora; text: no speech at all
 Need = Literal[
     "corpora", "scores", "sources", "metrics", "style", "setup", "evidence"
 ]  # setup: how runs were trained (SETUP)
@@ -163,10 +163,10 @@ def row_label(run: RunRow, decode: DecodeRow) -> str:
 
 def scale_note(scale: Scale, speech: Speech) -> str:
     """The words that every file of results carries, so that a mini number is never taken for a published one."""
-    if scale == "paper" and speech == "recorded":
+    if scale == "paper" and speech in ("recorded", "text"):
         return "paper scale"
     kind = {"synthesised": "synthesised speech", "recorded": "recorded speech", "mixed": "partly synthesised speech"}
-    return f"{scale} scale: {kind[speech]}; not comparable with the published numbers"
+    return f"{scale} scale: {kind.get(speech, speech)}; not comparable with the published numbers"
 
 
 class ExhibitSpec(Strict):
@@ -198,7 +198,7 @@ class ExhibitSpec(Strict):
     @property
     def comparable(self) -> bool:
         """Whether published numbers may stand beside these."""
-        return self.scale == "paper" and self.speech == "recorded"
+        return self.scale == "paper" and self.speech in ("recorded", "text")
 
     @property
     def targets(self) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from thaw.config.awd_lstm import AwdLstmSpec
 from thaw.config.conformer import ConformerSpec
 from thaw.config.dnn import DnnSpec
 from thaw.config.models import DeepSpeechSpec, ModelSpec, QuartzNetSpec
 from thaw.config.rnn import BlstmSpec
+from thaw.models.awd_lstm import awd_lstm
 from thaw.models.blstm import blstm
 from thaw.models.conformer import conformer
 from thaw.models.deepspeech import deepspeech
@@ -35,3 +37,5 @@ def build(spec: ModelSpec, classes: int | ByLanguage[int]) -> LayeredModel:
             return blstm(spec, heads)
         case DnnSpec():
             return dnn(spec, heads)
+        case AwdLstmSpec():
+            return awd_lstm(spec, heads)

@@ -166,6 +166,7 @@ class LayeredModel(nn.Module):
         self.heads_of = {lang: tuple(branch[-outputs:]) for lang, branch in self.branches.items()}
         own = {name for branch in self.branches.values() for name in branch}
         self.trunk = tuple(name for name in layers if name not in own)  # what all languages share
+        self.tied: tuple[tuple[str, ...], ...] = ()  # layers with common weights: loaded, reset, frozen together
         self.still: frozenset[str] = frozenset()  # layers whose norms keep their statistics in training too
 
     @property

@@ -20,9 +20,10 @@ from thaw.config.models import ModelSpec
 from thaw.config.probes import ProbeSpec
 from thaw.config.run import RunRecipe
 from thaw.config.schema import CheckpointSpec, CorpusSpec, PartSpec, TextSpec
-from thaw.config.sources import Source, Split, SyntheticSource, UnionSource
+from thaw.config.sources import Source, Split, SyntheticSource, TextSource, UnionSource, WikiTextSource
 from thaw.config.starts import BEST
 from thaw.config.strict import semantic
+from thaw.config.units import BpeUnits, WordUnits
 
 # Raise a version when the meaning of a room changes: what it made gets a new identity, and all that stands on it.
 CORPUS_VERSION = 1
@@ -30,6 +31,7 @@ AUDIO_VERSION = 1
 MANIFEST_VERSION = 1
 PART_VERSION = 1
 LM_VERSION = 2
+UNITS_VERSION = 1
 CHECKPOINT_VERSION = 1
 DECODE_VERSION = 1
 PROBE_VERSION = 1
@@ -107,7 +109,7 @@ def _shards(source: Source, clips_per_job: int) -> int:
     if isinstance(source, SyntheticSource):
         clips = source.utterances.train + source.utterances.dev + source.utterances.test
         return math.ceil(clips / clips_per_job)
-    return source.shards
+    return 0 if isinstance(source, TextSource | WikiTextSource) else source.shards
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,29 @@ Data = Manifest | Part  # what a run trains on
 
 
 @dataclass(frozen=True)
+class CountedUnits:
+    """Words or byte pairs of a manifest's training text, as a file."""
+
+    spec: WordUnits | BpeUnits
+    manifest: Manifest
+    content: str = ""  # of the user's own vocabulary
+
+    @property
+    def spec_json(self) -> str:
+        return canonical_json(semantic(self.spec))
+
+    @cached_property
+    def hash(self) -> str:
+        # The path of the user's vocabulary is where it is, not what it is; its content says that.
+        what = semantic(self.spec, *(["file"] if self.content else []))
+        return digest([UNITS_VERSION, canonical_json(what), self.manifest.hash, *_given(self.content)])
+
+    @property
+    def id(self) -> str:
+        return f"{self.manifest.corpus.name}-{self.spec.kind}-{self.hash}"
+
+
+@dataclass(frozen=True)
 class Run:
     """One training: model x corpora x recipe x treatment x seed."""
 
@@ -223,6 +248,7 @@ class Run:
     start: Run | Checkpoint | None = None
     donors: tuple[Run | Checkpoint, ...] = ()  # where the layers of `recipe.loads` come from, one each
     ranking: Probe | None = None  # whose rows rank the layers, where the learner asks for that
+    units: CountedUnits | None = None  # where its classes are no characters
 
     @property
     def manifest(self) -> Manifest:

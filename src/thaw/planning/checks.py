@@ -186,6 +186,10 @@ def _layers(here: str, how: TreatmentSpec, where: str, spec: TreatmentsSpec, con
         yield f"{here}.freeze: all layers are frozen, nothing is left to train"
     if origin(how.start) is None and (lacking := [one for one in chosen["freeze"] if one not in chosen["load"]]):
         yield f"{here}.freeze: nothing was ever learnt in {', '.join(lacking)}: from scratch, load them first"
+    for key, named in chosen.items():
+        for group in getattr(config.models[model_name], "tied", ()):
+            if (alone := sorted(set(named) & set(group))) and len(alone) < len(group):
+                yield f"{here}.{key}: {', '.join(group)} share their weights: name all of them, not {alone[0]} alone"
     if how.output_rows == "shared" and not set(heads) <= set(chosen["reset"]):
         yield f"{here}.output_rows: shared: reset {', '.join(heads)} (or output), whose rows these are"
     place = origin(how.start)

@@ -18,8 +18,9 @@ from typing import Any
 from thaw.canonical import digest
 from thaw.checkpoints.files import checkpoint_files
 from thaw.config.schema import CheckpointSpec
-from thaw.config.sources import Source
+from thaw.config.sources import Source, TextSource
 from thaw.corpora.archives import fingerprint
+from thaw.corpora.texts import version_of
 from thaw.corpora.userfiles import archives, tables
 from thaw.errors import UserError
 from thaw.files import read_json, write_json
@@ -37,6 +38,8 @@ def source_inputs(source: Source, language: str) -> list[Path]:
 
 def of_source(source: Source, language: str) -> str:
     """The content of the user's own files that a corpus is listed from; empty for a corpus without any."""
+    if isinstance(source, TextSource) and not source.path and not source.splits:
+        return digest([f"{package} {version_of(package)}" for package in source.packages])
     held = [of_file(path) for path in tables(source, language)] + [fingerprint(path) for path in archives(source)]
     return digest(held) if held else ""
 

@@ -32,7 +32,8 @@ LISTING_ROW, INDEX_ROW, MANIFEST_ROW, HYPOTHESIS_ROW, COUNTS_ROW = 330, 150, 470
 ROWS_PER_SECOND = 25_000  # that the manifest room joins, normalises and writes (bench/release.py)
 BEAM_SPEED = 13_000  # × real time per core, times the beam: 132 × at beam 100, 23 × at 500 (bench/decoding.py)
 WEIGHT = 4  # bytes per parameter, fp32
-MOMENTS = {"adam-tf": 8, "adam": 8, "adamw": 8, "adadelta": 8, "novograd": 4, "adagrad": 4, "asgd": 4, "sgd": 4}
+MOMENTS = {"adam-tf": 8, "adam": 8, "adamw": 8, "adadelta": 8}
+MOMENTS |= dict.fromkeys(("novograd", "adagrad", "asgd", "nt-asgd", "sgd"), 4)
 # bytes per parameter, of an optimiser's slots; sgd has one with momentum alone
 COPIES = 2  # of a finished run: its outputs, and those in its state folder until `thaw gc`
 
@@ -348,12 +349,14 @@ def train_hours(run: Run, found: Amount | None, calibration: Calibration | None)
     return run.recipe.recipe.epochs * (_of(found, "train") * step + _of(found, "dev") * timing.forward)
 
 
-def run_bytes(run: Run) -> float:
+def run_bytes(run: Run) -> float | None:
     """Bytes that a finished run leaves: weights, and the optimiser's moments of what was trained."""
     from thaw.tasks import tasks_for  # it imports torch
     from thaw.units import units_of
 
     recipe = run.recipe
+    if run.units:  # how many classes there are is known when they have been counted
+        return None
     classes = {lang: task.classes for lang, task in tasks_for(recipe.recipe.task, units_of(recipe)).items()}
     layers = layer_parameters(recipe.model, tuple(classes.items()))
     trained = sum(count for name, count in layers.items() if name not in recipe.freeze)

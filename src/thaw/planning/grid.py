@@ -20,8 +20,9 @@ from thaw.config.run import TRAIN_VERSION, LoadRecipe, RunRecipe, train_version
 from thaw.config.schema import RecipeSpec, SourceSpec, StudySpec, TreatmentSpec
 from thaw.config.sources import Name, Split
 from thaw.config.starts import BEST, SCRATCH, SOURCE, Origin, Snapshot, origin
+from thaw.config.units import CharacterUnits, WordUnits
 from thaw.planning import contents
-from thaw.planning.artifacts import Checkpoint, Corpus, Data, Manifest, Part, Probe, Run
+from thaw.planning.artifacts import Checkpoint, Corpus, CountedUnits, Data, Manifest, Part, Probe, Run
 from thaw.planning.folds import folds_of, whole_name
 from thaw.planning.plan import Study, decodes, with_origins
 
@@ -126,12 +127,13 @@ class Grid:
         reset = named_layers(how.reset, *stack)
         freeze = named_layers(how.freeze, *stack)
         way = RecipeSpec.model_validate(recipe_of(how, target, self.spec, self.config))
+        units = counted_units(way, data[0].manifest)
         recipe = RunRecipe(
             version=train_version(model, stack[0], way, freeze, how.frozen),
             model=model,
             alphabet=alphabet,
             corpora=tuple(one.hash for one in data),
-            recipe=way,
+            recipe=unplaced(way),
             seed=seed,
             start=start.hash if start else "scratch",
             snapshot=place.snapshot if place else BEST,
@@ -147,10 +149,11 @@ class Grid:
             output_rows=how.output_rows,
             letters={letter: other for letter, other in how.letters.items() if letter in alphabet},
             heads=heads,
+            units=units.hash if units else "",
         )
         name = f"{target}-{model_name}-{treatment}-s{seed}"
         donated = tuple(donor for _, _, donor in donors)
-        return Run(name, recipe, data, treatment, how.label or treatment, seed, model_name, start, donated)
+        return Run(name, recipe, data, treatment, how.label or treatment, seed, model_name, start, donated, units=units)
 
     def _data(self, target: str, how: TreatmentSpec, model: ModelSpec) -> tuple[Data, ...]:
         """What a treatment trains on: the target, or a part of it, and the corpora beside it."""
@@ -175,15 +178,33 @@ class Grid:
 def scratch_run(corpus: str, model: str, recipe: str, seed: int, config: Config, treatment: str = SCRATCH) -> Run:
     """The plainest run: a model trained on a corpus from scratch."""
     manifest = manifest_of(corpus, config.models[model], config)
+    units = counted_units(config.recipes[recipe], manifest)
     what = RunRecipe(
         version=TRAIN_VERSION,
         model=config.models[model],
         alphabet=manifest.text.alphabet,
         corpora=(manifest.hash,),
-        recipe=config.recipes[recipe],
+        recipe=unplaced(config.recipes[recipe]),
         seed=seed,
+        units=units.hash if units else "",
     )
-    return Run(f"{corpus}-{model}-{treatment}-s{seed}", what, (manifest,), treatment, treatment, seed, model)
+    name = f"{corpus}-{model}-{treatment}-s{seed}"
+    return Run(name, what, (manifest,), treatment, treatment, seed, model, units=units)
+
+
+def counted_units(recipe: RecipeSpec, manifest: Manifest) -> CountedUnits | None:
+    """The words or byte pairs that a recipe wants of its target; None where its classes are characters."""
+    spec = recipe.units
+    if isinstance(spec, CharacterUnits):
+        return None
+    return CountedUnits(spec, manifest, contents.of_file(spec.file) if isinstance(spec, WordUnits) else "")
+
+
+def unplaced(recipe: RecipeSpec) -> RecipeSpec:
+    """A recipe without the path of the user's vocabulary: what it holds is part of the units' identity."""
+    if not isinstance(recipe.units, WordUnits) or not recipe.units.file:
+        return recipe
+    return recipe.model_copy(update={"units": recipe.units.model_copy(update={"file": ""})})
 
 
 def manifest_of(corpus: str, model: ModelSpec, config: Config) -> Manifest:

@@ -7,6 +7,7 @@ from thaw.planning.alignments import Alignment, GmmDecode, Graph, Lexicon
 from thaw.planning.artifacts import (
     Checkpoint,
     Corpus,
+    CountedUnits,
     Data,
     Decode,
     Evidence,
@@ -25,6 +26,7 @@ LMS = f"{RESULTS}/lms"
 LEXICONS = f"{RESULTS}/lexicons"
 ALIGNMENTS = f"{RESULTS}/alignments"
 GRAPHS = f"{RESULTS}/graphs"
+UNITS = f"{RESULTS}/units"
 CHECKPOINTS = f"{RESULTS}/checkpoints"
 RUNS = f"{RESULTS}/runs"
 DECODES = f"{RESULTS}/decodes"
@@ -37,7 +39,7 @@ STATE = f"{RESULTS}/state"  # unless the config says otherwise
 TENSORBOARD = f"{RESULTS}/tensorboard"
 CONFIGS = f"{RESULTS}/configs"  # which config files draw under which name
 FOLDERS = (
-    *(CORPORA, AUDIO, MANIFESTS, PARTS, LMS, CHECKPOINTS, RUNS, DECODES, PROBES, EVIDENCE, SCORES),
+    *(CORPORA, AUDIO, MANIFESTS, PARTS, LMS, UNITS, CHECKPOINTS, RUNS, DECODES, PROBES, EVIDENCE, SCORES),
     *(LEXICONS, ALIGNMENTS, GRAPHS),
     *(LOGS, STATE, TENSORBOARD, CONFIGS),
 )
@@ -86,6 +88,11 @@ def alignment(which: Alignment, name: str) -> str:
 def graph(which: Graph, name: str = "graph.fst") -> str:
     """A decoding graph's file: graph.fst, words.txt or graph.json."""
     return f"{GRAPHS}/{which.id}/{name}"
+
+
+def units(which: CountedUnits, name: str) -> str:
+    """A file of units: units.json or record.json."""
+    return f"{UNITS}/{which.id}/{name}"
 
 
 def run(which: Run, name: str) -> str:

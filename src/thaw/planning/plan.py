@@ -16,6 +16,7 @@ from thaw.planning.alignments import Alignment, GmmDecode, Graph, Lexicon
 from thaw.planning.artifacts import (
     Checkpoint,
     Corpus,
+    CountedUnits,
     Data,
     Decode,
     Evidence,
@@ -79,6 +80,7 @@ class Plan:
     manifests: dict[str, Manifest] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     lms: dict[str, LanguageModel] = field(default_factory=dict)
+    units: dict[str, CountedUnits] = field(default_factory=dict)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     decodes: dict[str, Decode] = field(default_factory=dict)
@@ -127,6 +129,8 @@ def _add_start(plan: Plan, one: Run | Checkpoint) -> None:
     plan.runs[one.id] = one
     if one.ranking:
         plan.probes[one.ranking.id] = one.ranking
+    if one.units:
+        plan.units[one.units.id] = one.units
     for data in one.data:
         _add_data(plan, data)
 

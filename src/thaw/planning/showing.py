@@ -10,7 +10,7 @@ from typing import Any
 
 from thaw.canonical import canonical_json, digest
 from thaw.config.models import head_names, layer_names
-from thaw.config.schema import SyntheticSource
+from thaw.config.sources import Source, SyntheticSource, TextSource, WikiTextSource
 from thaw.config.strict import semantic
 from thaw.corpora.credits import credit
 from thaw.exhibits.spec import (
@@ -63,14 +63,14 @@ def exhibits(plan: Plan) -> dict[tuple[str, str], Showing]:
     """Every exhibit by (study, exhibit): those of each study, then those of all studies together."""
     studies = [study_spec(plan, study) for study in plan.studies]
     corpora = [run.manifest.corpus for study in plan.studies for run in study.runs]
-    synthetic = {whole_name(one.name, one.spec): isinstance(one.spec.source, SyntheticSource) for one in corpora}
+    kinds = {whole_name(one.name, one.spec): one.spec.source for one in corpora}
     shown = {}
     for whole in (*studies, together(studies)):
         found = exhibits_of(whole.kind)
         for name, spec in drawable(found, whole).items():
             exhibit = found[name]
             more = {
-                "speech": speech(synthetic[target] for target in spec.targets),
+                "speech": speech(kinds[target] for target in spec.targets),
                 "published": {file: f"{PUBLISHED}/{file}" for file in exhibit.published},
             }
             shown[spec.study, name] = Showing(exhibit, spec.model_copy(update=more).trimmed(exhibit.needs))
@@ -103,9 +103,13 @@ def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
     )
 
 
-def speech(synthetic: Iterable[bool]) -> Speech:
-    """Whether the target corpora are synthesised, recorded or both; one flag each."""
-    found = set(synthetic)
+def speech(sources: Iterable[Source]) -> Speech:
+    """Whether the target corpora are synthesised, recorded or both; text, which is neither, where there is no other."""
+    every = [*sources]
+    spoken = [source for source in every if not isinstance(source, TextSource | WikiTextSource)]
+    found = {isinstance(source, SyntheticSource) for source in spoken}
+    if every and not spoken:
+        return "text"
     if len(found) == 2:
         return "mixed"
     return "synthesised" if found == {True} else "recorded"
@@ -241,7 +245,7 @@ def report_spec(plan: Plan) -> ReportSpec:
         version=EXHIBIT_VERSION,
         config=plan.config.name,
         scale=plan.config.scale,
-        speech=speech(isinstance(corpus.spec.source, SyntheticSource) for corpus in corpora),
+        speech=speech(corpus.spec.source for corpus in corpora),
         credits={study.name: study_module(study.kind).CREDIT for study in plan.studies},
         members={study.name: tuple(run.id for run in (*study.sources, *study.runs)) for study in plan.studies},
         exhibits=rows,

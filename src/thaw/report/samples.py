@@ -26,7 +26,12 @@ class Sample:
 
 
 def samples(judged: Judged, each: int = EACH) -> tuple[Sample, ...]:
-    """Up to `each` utterances from the two ends and the middle, none twice; longer ones first among equals."""
+    """Up to `each` utterances from the two ends and the middle, none twice; longer ones first among equals.
+
+    None of what has no text.
+    """
+    if any(WORD.key not in row.counts for row in judged.counts):
+        return ()  # what was judged is no text
     texts = {row["id"]: row for row in read_jsonl(Path(judged.decode.hypotheses))}
     if {row.id for row in judged.counts} - texts.keys():
         message = f"{judged.decode.counts} and {judged.decode.hypotheses} are not of the same utterances; score again"

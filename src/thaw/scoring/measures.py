@@ -54,6 +54,10 @@ class Measure:
         """The number that a table prints for a rate."""
         return 100 * rate if self.form == "percent" else math.exp(rate)
 
+    def rate(self, published: float) -> float:
+        """The rate of a number as config/published holds it: a fraction, or a perplexity."""
+        return published if self.form == "percent" else math.log(published)
+
     @property
     def heading(self) -> str:
         """What a column is called: "WER %", "perplexity"."""

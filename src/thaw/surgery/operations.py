@@ -86,6 +86,10 @@ def _operations(recipe: RunRecipe, model: LayeredModel, start: ByLanguage[Units]
         yield Load(load.origin, load.layers)
     if drawn := tuple(layer for layer in fresh if layer not in elsewhere):
         yield Reset(drawn, "draw", recipe.seed, recipe.draw, again=recipe.redraw)
+    if recipe.output_rows == "shared" and recipe.units:
+        raise UserError(
+            f"output_rows: shared: rows are shared by letters, not by units of kind {recipe.recipe.units.kind}"
+        )
     for lang, units in units_of(recipe).items() if recipe.output_rows == "shared" else ():
         for head in [head for head in model.heads_of[lang] if head in recipe.reset]:
             rows = shared_rows(_characters(units), _characters(of_language(start, lang)), recipe.letters)
@@ -142,6 +146,11 @@ def check_names(model: LayeredModel, operations: Iterable[Operation]) -> None:
         if unknown := sorted(named - set(model.layers)):
             word = {Load: "load", Reset: "reset", KeepRows: "keep rows", Freeze: "freeze"}[type(operation)]
             raise UserError(f"{word}: the model has no layers {unknown}; its layers: {', '.join(model.layers)}")
+        for group in () if isinstance(operation, KeepRows) else model.tied:
+            if (alone := sorted(named & set(group))) and len(alone) < len(group):
+                raise UserError(
+                    f"{', '.join(group)} share their weights: name all of them, not {', '.join(alone)} alone"
+                )
 
 
 def frozen_layers(model: LayeredModel, operations: Iterable[Operation]) -> list[str]:

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from thaw.config.tasks import CtcSpec, FramesSpec, TaskSpec
+from thaw.config.tasks import CtcSpec, FramesSpec, LanguageTaskSpec, TaskSpec
 from thaw.scoring.measures import AnyCounts
 from thaw.tasks.ctc import Ctc
 from thaw.tasks.frames import Frames
+from thaw.tasks.language_model import LanguageModelling
 from thaw.units import ByLanguage, Units
 
 if TYPE_CHECKING:
     from thaw.corpora.manifest import Utterance
     from thaw.training.forward import Answer
 
-__all__ = ["Ctc", "Frames", "Task", "task_for", "tasks_for"]
+__all__ = ["Ctc", "Frames", "LanguageModelling", "Task", "task_for", "tasks_for"]
 
 
 class Task(Protocol):
@@ -63,6 +64,8 @@ def task_for(spec: TaskSpec, units: Units) -> Task:
             return Ctc(units)
         case FramesSpec():
             return Frames(units)
+        case LanguageTaskSpec():
+            return LanguageModelling(units)
 
 
 def tasks_for(spec: TaskSpec, units: ByLanguage[Units]) -> dict[str, Task]:

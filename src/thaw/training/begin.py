@@ -9,16 +9,21 @@ from typing import Any
 
 import torch
 
+from thaw.config.awd_lstm import AwdLstmSpec
 from thaw.config.learners import DownpourSpec, FederatedSpec, LearnerSpec
 from thaw.config.run import RunRecipe
 from thaw.config.starts import BEST
+from thaw.config.tasks import LanguageTaskSpec
+from thaw.corpora.sentences import read_sentences
 from thaw.errors import UserError
 from thaw.models import build, load_tensors
+from thaw.models.awd_lstm import AwdLstm
 from thaw.models.dnn import Spliced
 from thaw.models.layered import LayeredModel
 from thaw.surgery.operations import START, operations_of
 from thaw.surgery.origins import check_heads, read_origins
 from thaw.surgery.surgery import Surgery, prepare
+from thaw.tasks import LanguageModelling
 from thaw.training.activations import Activations, computed_once
 from thaw.training.begin_federated import begin_federated
 from thaw.training.central import Central
@@ -29,8 +34,9 @@ from thaw.training.learner import Learner
 from thaw.training.material import material_of
 from thaw.training.optim import Optimizer
 from thaw.training.racing import Racing
+from thaw.training.streams import Streams, Text
 from thaw.training.torch_optim import optimizer_for
-from thaw.units import ByLanguage, Units
+from thaw.units import EVERY, ByLanguage, Units, units_of
 
 MOST_FITTED = 2000  # utterances, from all durations alike: more say nothing more of means
 
@@ -49,6 +55,7 @@ class Job:
     alignments: Sequence[Path] = ()  # of `train`, then of `dev`, where the task learns from them
     loads: Sequence[Path] = ()  # the files of the recipe's `loads`, in its order
     ranking: Path | None = None  # the rows of the probe that the recipe's `ranking` is
+    units: Path | None = None  # the file of its words or byte pairs, where the classes are no characters
     budget: float = 0.0  # seconds; 0: none
     wait: float = 0.0  # seconds, for another trainer at work on the same state
     checkpoint_seconds: float = 60.0
@@ -109,7 +116,7 @@ class Prepared:
 def prepared(job: Job, device: torch.device) -> Prepared:
     """Read the examples, build the model, operate on it and check that; UserError where inputs do not fit together."""
     recipe = job.recipe
-    material = material_of(recipe, job.train, job.dev, job.alignments)
+    material = material_of(recipe, job.train, job.dev, job.alignments, job.units)
     tasks = material.tasks
     examples, dev = (
         read_examples(paths, tasks, recipe.model.frontend, wanted=material.has) for paths in (job.train, job.dev)
@@ -124,6 +131,8 @@ def prepared(job: Job, device: torch.device) -> Prepared:
 
 def begin(job: Job, world: World, say: Callable[[str], None]) -> Begun:
     """The learner of a job; UserError where its inputs do not fit together."""
+    if isinstance(job.recipe.recipe.task, LanguageTaskSpec):
+        return begin_text(job, world, say)
     first = prepared(job, world.device)
     learner: Learner
     if isinstance(job.recipe.recipe.learner, FederatedSpec):
@@ -177,6 +186,29 @@ def fit_inputs(model: LayeredModel, fresh: Collection[str], examples: Examples) 
     for name in fresh:
         if isinstance(layer := model.layer(name), Spliced):
             layer.fit(examples.features(index) for index in range(0, len(examples), step))
+
+
+def begin_text(job: Job, world: World, say: Callable[[str], None]) -> Begun:
+    """The learner of a language model; UserError where its inputs do not fit together."""
+    recipe = job.recipe
+    if not isinstance(recipe.model, AwdLstmSpec):
+        raise UserError(f"the task language-model needs a model that reads text (awd-lstm), not {recipe.model.kind}")
+    if world.size > 1:
+        raise UserError("a language model trains in one process: its hidden state goes from step to step")
+    if recipe.optimizer_state == "transferred":
+        raise UserError("optimizer_state: transferred: a language model begins with a fresh one")
+    units = units_of(recipe, job.units)
+    task = LanguageModelling(units[EVERY])
+    model = build(recipe.model, task.classes)
+    assert isinstance(model, AwdLstm)
+    surgery = operate(job, model, units)
+    checks: dict[str, Any] = {"start": surgery.check_start()}
+    model.to(world.device)
+    optimizer = optimizer_for(recipe.recipe, surgery.trainable())
+    checks["start"]["optimizer"] = surgery.check_optimizer(optimizer.names, optimizer.state())
+    train, dev = (Text(read_sentences(paths), task) for paths in (job.train, job.dev))
+    learner = Streams(recipe, model, surgery, optimizer, train, dev, task, world.device, say)
+    return Begun(learner, units, surgery, checks)
 
 
 def operate(job: Job, model: LayeredModel, units: ByLanguage[Units]) -> Surgery:

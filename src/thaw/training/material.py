@@ -61,8 +61,16 @@ class Material:
         return self.targets is None or utterance in self.targets
 
 
-def material_of(recipe: RunRecipe, train: Sequence[Path], dev: Sequence[Path], alignments: Sequence[Path]) -> Material:
+def material_of(
+    recipe: RunRecipe,
+    train: Sequence[Path],
+    dev: Sequence[Path],
+    alignments: Sequence[Path],
+    units_file: Path | None = None,
+) -> Material:
     """The material of a training on these manifests; `alignments`: one for each, those of `train` first.
+
+    `units_file`: by `thaw units`, where the recipe wants words or byte pairs.
 
     UserError where an alignment is missing, older than its manifest or of another one, where a head would have two
     inventories of states, and where the task wants no alignment.
@@ -71,7 +79,7 @@ def material_of(recipe: RunRecipe, train: Sequence[Path], dev: Sequence[Path], a
     if not isinstance(spec, FramesSpec):
         if alignments or recipe.alignments:
             raise UserError(f"--alignment: the task {spec.kind} learns from no alignment")
-        units = units_of(recipe)
+        units = units_of(recipe, units_file)
         return Material(units, tasks_for(spec, units))
     if len(alignments) != len(train) + len(dev) or len(recipe.alignments) != len(train):
         raise UserError(

@@ -59,7 +59,7 @@ class Lines:
         now = time.monotonic()
         if now - self.last >= LINE_SECONDS:
             self.last = now
-            self.say(f"{_place(status)}  loss {_number(status.loss)}  {status.audio_rate:.0f} audio-s/s{_left(status)}")
+            self.say(f"{_place(status)}  loss {_number(status.loss)}{_speed(status)}{_left(status)}")
 
     def epoch(self, status: Status, rows: Sequence[dict[str, Any]]) -> None:
         row = rows[-1]
@@ -67,7 +67,7 @@ class Lines:
         self.say(
             f"{_place(status)}  loss {_number(row['train_loss'])}"
             f"  dev {row['dev_loss']:.2f} (best {_number(status.best)})"
-            f"{_rates(row)}  {status.audio_rate:.0f} audio-s/s{_left(status)}"
+            f"{_rates(row)}{_speed(status)}{_left(status)}"
         )
 
     def say(self, text: str) -> None:
@@ -174,11 +174,18 @@ class Recorders:
 
 def _rates(row: dict[str, Any]) -> str:
     """The first of the rates that a task measures on dev."""
+    if "dev_perplexity" in row:
+        return f"  dev perplexity {row['dev_perplexity']:.1f}"
     names = [key for key in row if key.startswith("dev_") and key not in ("dev_loss", "dev_by_language")]
     return "".join(
         f"  dev {name.removeprefix('dev_').upper()} {'-' if row[name] is None else f'{100 * row[name]:.1f} %'}"
         for name in names[:1]
     )
+
+
+def _speed(status: Status) -> str:
+    """How fast audio is learnt from; nothing where there is none."""
+    return f"  {status.audio_rate:.0f} audio-s/s" if status.audio_rate else ""
 
 
 def _place(status: Status) -> str:

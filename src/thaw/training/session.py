@@ -49,6 +49,7 @@ def train(job: Job) -> None:
         **({"loads": list(job.loads)} if job.loads else {}),
         **({"alignments": list(job.alignments)} if job.alignments else {}),
         **({"ranking": [job.ranking]} if job.ranking else {}),
+        **({"units": [job.units]} if job.units else {}),
     }
     folder = StateFolder(job.state / state_key(job.recipe, {"train": job.train, "dev": job.dev, **starts}))
     device, gpu_lock = environment.choose_device(job.device)

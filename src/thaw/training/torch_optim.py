@@ -5,6 +5,7 @@ Their state is made before the first step, as they would make it in it, so that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -95,6 +96,44 @@ class Averaged(TorchOptimizer):
         return {name: ax for name, ax, step in zip(self.names, averages, steps, strict=True) if step > 0}
 
 
+class NonMonotone(Averaged):
+    """NT-ASGD (Merity et al. 2018): SGD until someone says that it goes no further, then averaged SGD.
+
+    Until then torch's ASGD keeps the weight itself as its average, so the steps are SGD's to the bit; from then on they
+    go on from the same weights, and the average takes them in from the second step on, as in salesforce/awd-lstm-lm
+    main.py, where a new ASGD with t0 = 0 takes over. It holds what is trained alone: a frozen weight has no average.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], weight_decay: float) -> None:
+        super().__init__(parameters, 0, weight_decay)
+        self.state_in["since"] = [torch.tensor(math.inf) for _ in self.parameters]  # the step at which averaging began
+        self._say_since()
+
+    @property
+    def averaging(self) -> bool:
+        """Whether it has begun."""
+        return math.isfinite(self.state_in["since"][0])
+
+    def begin_averaging(self) -> None:
+        """From the next step on."""
+        for since in self.state_in["since"]:
+            since.fill_(self.t)
+        self._say_since()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See `Optimizer.restore`."""
+        super().restore(state)
+        self._say_since()
+
+    def averages(self) -> dict[str, Tensor]:
+        """The averages, once there is a step to average."""
+        return super().averages() if self.averaging and self.t > self.state_in["since"][0] else {}
+
+    def _say_since(self) -> None:
+        for group in self.inner.param_groups:
+            group["t0"] = float(self.state_in["since"][0])
+
+
 def optimizer_for(recipe: RecipeSpec, parameters: Mapping[str, nn.Parameter]) -> Optimizer:
     """The optimiser that a recipe names, over these parameters."""
     decay, epsilon, step = recipe.weight_decay, recipe.epsilon, {"step": number(0.0)}
@@ -105,6 +144,8 @@ def optimizer_for(recipe: RecipeSpec, parameters: Mapping[str, nn.Parameter]) ->
             return NovoGrad(parameters, recipe.betas, epsilon, decay)
         case "asgd":
             return Averaged(parameters, recipe.averaging_start, decay)
+        case "nt-asgd":
+            return NonMonotone(parameters, decay)
         case "sgd":
             state = {"momentum_buffer": zeros} if recipe.momentum else {}
             return TorchOptimizer(parameters, torch.optim.SGD, state, momentum=recipe.momentum, weight_decay=decay)

@@ -7,12 +7,17 @@ before there were others, {"heads": {language: units}} where each language has a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from thaw.config.run import RunRecipe
+from thaw.config.units import CharacterUnits
 from thaw.errors import UserError
+from thaw.files import read_json
 from thaw.units.characters import Alphabet
+from thaw.units.pieces import Pieces
 from thaw.units.states import States
+from thaw.units.words import Words
 
 EVERY = ""  # stands for all languages, where they share a head
 
@@ -49,10 +54,31 @@ def of_language(heads: ByLanguage[T], lang: str) -> T:
     return heads[lang]
 
 
-def units_of(recipe: RunRecipe) -> dict[str, Units]:
-    """The units of a recipe's heads, where the recipe alone says what they are: characters."""
+def units_of(recipe: RunRecipe, file: Path | None = None) -> dict[str, Units]:
+    """The units of a recipe's heads: characters, which it says itself, or those in `file`, which `thaw units` made.
+
+    UserError where that file is missing or of another kind.
+    """
+    wanted = recipe.recipe.units
+    if not isinstance(wanted, CharacterUnits):
+        if file is None:
+            raise UserError(f"units of kind {wanted.kind}: give the file that `thaw units` made of them (--units)")
+        units = read_units(file)
+        if units.plain()["kind"] != wanted.kind:
+            raise UserError(f"{file}: {units.describe()}, where the recipe wants units of kind {wanted.kind}")
+        return {EVERY: units}
     alphabets = recipe.heads or {EVERY: recipe.alphabet}
     return {lang: Alphabet(alphabet) for lang, alphabet in sorted(alphabets.items())}
+
+
+def read_units(path: Path) -> Units:
+    """The units in a file by `thaw units`; UserError where it is missing or holds none."""
+    try:
+        return _made(read_json(path))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not made by `thaw units` ({error!r}); run that rule again") from error
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
 def metadata_of(units: ByLanguage[Units]) -> dict[str, Any]:
@@ -77,4 +103,9 @@ def _made(plain: Mapping[str, Any]) -> Units:
             return Alphabet(plain["alphabet"])
         case States.kind:
             return States(plain["count"], plain["inventory"])
-    raise UserError(f"units of kind {plain['kind']!r} are not known to this version of thaw")
+        case Words.kind:
+            return Words(plain["words"])
+        case Pieces.kind:
+            return Pieces.from_plain(plain)
+        case other:
+            raise UserError(f"units of kind {other!r} are not known to this version of thaw")
