@@ -108,6 +108,7 @@ class RunRow(Strict):
     frozen_first: bool = True  # and they are the first ones, counted from the input side
     layers: int = 0  # layers of the model
     learning_rate: float = 0.0
+    learner: str = ""  # the kind of its learner, where that is not the central one
     alike: str = ""  # runs on one target with the same value differ in learning rate and random seed alone
     place: Place | None = None
     record: str = ""  # run.json of `thaw train`
@@ -120,6 +121,7 @@ SETUP = {
     for name in (
         *("model", "source_label", "scratch", "new_output", "frozen", "frozen_first", "layers", "learning_rate"),
         "alike",
+        "learner",
     )
 }
 

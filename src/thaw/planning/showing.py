@@ -150,6 +150,7 @@ def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]], source: str = "")
         frozen_first=set(recipe.freeze) == set(layers[: len(recipe.freeze)]),
         layers=len(layers),
         learning_rate=recipe.recipe.learning_rate,
+        learner=way if (way := recipe.recipe.learner.kind) != "central" else "",
         alike=alike(run),
         record=layout.run(run, "run.json"),
         metrics=layout.run(run, "metrics.jsonl"),

@@ -224,7 +224,7 @@ class Federated(Central):
             "rounds": self.progress.step,
             "speakers": len(self.speakers),
             "clients": self.spec.clients,
-            "unit_rates": self.unit_rates,
+            "unit_rates": [{"layer": layer, "rate": rate} for layer, rate in self.unit_rates.items()],
             "parameters": {"total": total, "client": total - less, "saved": less},
             "bytes_down": sum(one["bytes_down"] for one in rounds),
             "bytes_up": sum(one["bytes_up"] for one in rounds),
