@@ -6,16 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from tests.planning.test_plan import BASE, plan, run
 from thaw.config.load import UserError
-from thaw.config.models import QuartzNetSpec
+from thaw.config.models import ModelSpec, hidden_layers, running_statistics
 from thaw.config.probes import ProbeSpec, each_layer
 from thaw.config.run import RunRecipe
+from thaw.models import build
 from thaw.planning import showing
 from thaw.planning.artifacts import Probe, Run
 from thaw.planning.federated import problems, speakers_of
 from thaw.planning.plan import Plan, with_origins
+from thaw.training.clients import buffers_of
+from thaw.training.submodels import saved
 
 
 def federated(over: dict[str, Any] | None = None, **learner: Any) -> Plan:
@@ -111,8 +115,24 @@ def test_a_ranking_that_nobody_asked_for() -> None:
     ]
 
 
-def test_batch_norms_are_known_without_torch() -> None:
-    from thaw.config.models import running_statistics
+MODELS: list[dict[str, Any]] = [
+    {"kind": "deepspeech", "hidden": 8},
+    {"kind": "quartznet", "variant": "mini-3x1"},
+    {"kind": "conformer", "variant": "mini-S", "norm": "batch"},
+    {"kind": "conformer", "variant": "mini-S", "norm": "group", "causal": True, "stack": 2},
+    {"kind": "blstm", "layers": 1, "cells": 4, "projection": 4},
+]
 
-    assert running_statistics(QuartzNetSpec(kind="quartznet"))
-    assert not running_statistics(run(BASE, "scratch").recipe.model)
+
+@pytest.mark.parametrize("plain", MODELS)
+def test_what_is_known_without_torch_is_what_the_models_have(plain: dict[str, Any]) -> None:
+    spec: ModelSpec = TypeAdapter(ModelSpec).validate_python(plain)
+    model = build(spec, 5)
+    assert hidden_layers(spec) == tuple(name for name in model.layers if model.layer(name).hidden_units())
+    assert running_statistics(spec) == bool(buffers_of(model))
+
+
+def test_conformers_save_what_the_rule_says() -> None:
+    """rate · 2 · (8d² + 4d) of each block, both feed-forward modules."""
+    model = build(TypeAdapter(ModelSpec).validate_python(MODELS[3]), 5)
+    assert saved(model, {"block_1": 0.5, "block_4": 0.25}) == 0.75 * 2 * (8 * 32**2 + 4 * 32)

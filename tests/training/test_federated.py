@@ -11,7 +11,7 @@ import torch
 from tests.training.conftest import Bench, make_bench, sentences, write_split
 from tests.training.test_train_command import EVERY_STEP, assert_same_outputs, kill_when
 from thaw.errors import EXIT_USER_ERROR
-from thaw.files import read_json, read_jsonl
+from thaw.files import read_json, read_jsonl, write_jsonl
 from thaw.models import load_tensors
 
 CLIENT = {"optimizer": "sgd", "learning_rate": 0.002, "max_gradient_norm": 5.0, "epochs": 3}
@@ -122,6 +122,49 @@ def test_processes_give_the_bits_of_one(bench: Bench) -> None:
     trained(rounds, "whole")
     trained(rounds, "out", "--workers", "2")
     assert_same_outputs(rounds, "out")
+
+
+@pytest.fixture
+def dropping(bench: Bench) -> tuple[Bench, tuple[str, str]]:
+    """A Conformer whose clients lack half of the hidden units of its two most critical blocks, and its ranking."""
+    blocks = ["block_1", "block_2", "block_3", "block_4"]
+    errors = dict(zip(blocks, (50, 90, 20, 60), strict=True))
+    rows = [
+        {
+            "name": f"{block}-draw-1",
+            "split": "test",
+            "operations": [{"reset": [block], "seed": 1}],
+            "measures": {"word": {"errors": errors[block], "total": 100}},
+        }
+        for block in blocks
+    ]
+    write_jsonl(bench.folder / "rows.jsonl", rows)
+    learner = {"dropout": {"critical": 2}, "server": {"optimizer": "adam", "learning_rate": 0.01}}
+    net = federated(bench, rounds=2, **learner).with_recipe(epochs=2, ranking="a probe")
+    net.recipe["model"] = {"kind": "conformer", "variant": "mini-S", "norm": "group"}
+    return net, ("--ranking", str(bench.folder / "rows.jsonl"))
+
+
+def test_clients_lack_units_of_the_layers_that_a_ranking_names(dropping: tuple[Bench, tuple[str, str]]) -> None:
+    """And neither a kill nor another number of processes changes a byte."""
+    net, ranking = dropping
+    trained(net, "whole", *ranking)
+    record = read_json(net.outputs("whole")["record"])["federated"]
+    rates = {"block_1": 0.1, "block_2": 0.5, "block_3": 0.1, "block_4": 0.5}
+    assert record["unit_rates"] == [{"layer": layer, "rate": rate} for layer, rate in rates.items()]
+    parameters = record["parameters"]
+    units = sum(2 * (128 - round((1 - rate) * 128)) for rate in rates.values())
+    assert parameters["saved"] == units * (2 * 32 + 1)
+    assert record["bytes_down"] == record["bytes_up"] == 4 * 3 * 4 * parameters["client"]
+    kill_when(net, 2, *ranking, *EVERY_STEP)
+    trained(net, "out", *ranking, *EVERY_STEP, "--workers", "2", state="state")
+    assert_same_outputs(net, "out")
+    rows = read_jsonl(net.folder / "rows.jsonl")
+    rows[1]["measures"]["word"]["errors"] = 9
+    write_jsonl(net.folder / "rows.jsonl", rows)
+    trained(net, "other", *ranking, state="state")  # another ranking meets no old state
+    other = read_json(net.outputs("other")["record"])["federated"]["unit_rates"]
+    assert [row["rate"] for row in other] == [0.5, 0.1, 0.1, 0.5]
 
 
 # --- what it refuses --------------------------------------------------------------------------------

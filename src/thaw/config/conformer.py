@@ -80,6 +80,11 @@ class ConformerSpec(Strict):
         return ("subsampling", *self.block_names, "output")
 
     @property
+    def hidden_layers(self) -> tuple[str, ...]:
+        """The layers with hidden units that a network can do without: those of their feed-forward modules."""
+        return self.block_names
+
+    @property
     def frontend(self) -> str:
         """Name of the front end this model reads (`thaw.frontends`)."""
         return "nemo-80"

@@ -123,16 +123,13 @@ ModelSpec = Annotated[
 
 
 def hidden_layers(spec: ModelSpec) -> tuple[str, ...]:
-    """The layers with hidden units that a network can do without (`thaw.models.layered.HiddenUnits`).
-
-    A spec whose model has some says so in a property of that name.
-    """
-    return tuple(getattr(spec, "hidden_layers", ()))
+    """The layers with hidden units that a network can do without (`thaw.models.layered.HiddenUnits`)."""
+    return spec.hidden_layers if isinstance(spec, ConformerSpec) else ()
 
 
 def running_statistics(spec: ModelSpec) -> bool:
     """Whether a model has norms that keep statistics of what they have seen."""
-    return isinstance(spec, QuartzNetSpec)
+    return isinstance(spec, QuartzNetSpec) or (isinstance(spec, ConformerSpec) and spec.norm == "batch")
 
 
 def heads_beside(spec: ModelSpec) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from thaw.config.conformer import ConformerSpec
 from thaw.frontends import dimension
 from thaw.models.deepspeech import Dense
-from thaw.models.layered import Drop, Layer, LayeredModel, with_heads
+from thaw.models.layered import Drop, HiddenUnits, Layer, LayeredModel, with_heads
 from thaw.models.quartznet import by_channel, by_frame, masked, valid
 from thaw.units import ByLanguage
 
@@ -264,6 +264,13 @@ class ConformerBlock(Layer):
     def padded(self, frames: int) -> int:
         """As many, or half as many where frames are stacked."""
         return halved(frames) if self.stack is not None else frames
+
+    def hidden_units(self) -> tuple[HiddenUnits, ...]:
+        """Those of both feed-forward modules."""
+        return tuple(
+            HiddenUnits(f"{name}.w1.weight", f"{name}.w1.bias", f"{name}.w2.weight", module.w1.out_features)
+            for name, module in (("ff1", self.ff1), ("ff2", self.ff2))
+        )
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Uniform by fan-in; positions count alike, norms change nothing."""
