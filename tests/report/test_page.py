@@ -16,7 +16,7 @@ from thaw.commands import report as command
 from thaw.errors import UserError
 from thaw.exhibits.frame import read_judged
 from thaw.files import read_json, write_json
-from thaw.report.page import ReportSpec, curve_of, duration, pretty, render, write_report
+from thaw.report.page import ReportSpec, curve_of, duration, finished, pretty, render, write_report
 from thaw.report.samples import samples
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "rect", "polyline", "circle"}
@@ -170,6 +170,22 @@ def test_two_studies_are_shown_in_order_with_what_they_repeat(tmp_path: Path) ->
     assert "Published (NVIDIA NeMo blog post 2020, paper scale, dev set)" in page.text
     assert "quartznet, English → Spanish" in page.text
     assert "Spanish, From scratch (scratch), quartznet, seed 1" in page.text  # told from the other study's
+
+
+def test_a_page_so_far_names_the_studies_that_have_not_ended(tmp_path: Path) -> None:
+    first = Fakes(tmp_path / "1", ("scratch", "frozen-0"), targets={"spanish": "Spanish"}, epochs=2)
+    second = Fakes(tmp_path / "2", ("scratch", "finetuned"), targets={"spanish": "Spanish"}, kind="crosslingual")
+    made = [row for study in (first, second) for row in draw_everything(study, tmp_path / study.kind)]
+    members = {one.kind: tuple(run["id"] for run in one.runs) for one in (first, second)}
+    spec = first.report(made, runs=[*first.runs, *second.runs], members=members)
+    assert finished(spec) == spec
+    Path(second.runs[1]["record"]).unlink()
+    page = Page(render(finished(spec)))
+    assert page.errors == []
+    assert "Not finished yet, and not on this page: crosslingual." in page.text
+    assert "freezing-table2" in page.ids
+    assert not {one for one in page.ids if one.startswith("crosslingual")}
+    assert {link[1:] for link in page.links} <= set(page.ids)
 
 
 def test_a_failed_check_stands_out(tmp_path: Path) -> None:

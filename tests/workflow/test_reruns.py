@@ -39,6 +39,9 @@ TRANSFERRED = (SOURCE, FROZEN_0, FROZEN_2)
 ALL = (SOURCE, *GERMAN)
 
 
+OF_STUDY, OF_ALL = "report results/freezing/toy/report.html", "report results/report-toy.html"
+
+
 def decoded(runs: tuple[str, ...], *decoders: str) -> set[str]:
     return {f"{rule} {run}-{decoder}" for rule in ("decode", "score") for run in runs for decoder in decoders}
 
@@ -48,8 +51,8 @@ def trained(*runs: str) -> set[str]:
 
 
 def drawn(*names: str) -> set[str]:
-    """Exhibits, and the report that shows them."""
-    return {f"freezing: {name}" for name in names} | {"report results/report-toy.html"}
+    """Exhibits, and the reports that show them: that of the study, and that of all."""
+    return {f"freezing: {name}" for name in names} | {OF_STUDY, OF_ALL}
 
 
 RATES = drawn("findings", "table2", "figure-wer")
@@ -166,7 +169,10 @@ EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "the baseline": ({"studies": {"freezing": {"baseline": "frozen-0", "reference": "scratch"}}}, RATES),
     "the name of the config": (
         {"name": "other"},
-        {job.replace("report-toy", "report-other") for job in RATES | CURVES | drawn("table1", "figure-published")},
+        {
+            job.replace("report-toy", "report-other").replace("/toy/", "/other/")
+            for job in RATES | CURVES | drawn("table1", "figure-published")
+        },
     ),
 }
 
@@ -311,7 +317,8 @@ def test_a_touched_manifest_that_is_large(copy: Workspace) -> None:
 
 # What is asked for is made again; what lies between is only made again when somebody asks for it, or needs it.
 DELETED: dict[str, tuple[set[str], set[str]]] = {  # pattern: jobs of `snakemake`, jobs of `snakemake FILE`
-    "report-toy.html": (drawn(), drawn()),
+    "report-toy.html": ({OF_ALL}, {OF_ALL}),
+    "freezing/toy/report.html": (drawn(), {OF_STUDY}),
     f"scores/{SCRATCH}-greedy-*/scores.json": (NOTHING, {f"score {SCRATCH}-greedy"}),
     f"decodes/{FROZEN_2}-lm-*/hypotheses.jsonl": (NOTHING, {f"decode {FROZEN_2}-lm"}),
     # The state folder holds the finished training: its job copies the files back.

@@ -14,9 +14,9 @@ from thaw.canonical import canonical_json
 from thaw.config.load import load
 from thaw.config.strict import semantic
 from thaw.errors import UserError
-from thaw.files import verify
-from thaw.planning.artifacts import SCORE_VERSION
-from thaw.planning.plan import resolve
+from thaw.files import verify, write_json
+from thaw.planning.artifacts import SCORE_VERSION, Run
+from thaw.planning.plan import resolve, with_origins
 
 # From the files and what --config says over them, as `thaw runs` reads them: Snakemake's own reading of them, `config`,
 # takes the last of two equal keys and knows no null that takes away.
@@ -51,6 +51,7 @@ except UserError as error:
 
 onstart:
     taken.record(PLAN.config.name, CONFIG_FILES)
+    write_json(Path(layout.report_spec(PLAN.config.name)), semantic(REPORT_SPEC))
 
 
 # The kernel lets go of this when the process ends, however it ends: so a lock of Snakemake's that outlived its owner
@@ -63,10 +64,15 @@ EXECUTION = PLAN.config.execution
 REPORT = layout.report(PLAN.config.name)
 EXHIBITS = showing.exhibits(PLAN)
 REPORT_SPEC = showing.report_spec(PLAN)
+STUDY_REPORTS = [layout.report(PLAN.config.name, study.name) for study in PLAN.studies]
 
 # Rules read no table or figure again once it is drawn, so what happened to one since is looked at here.
 if workflow.is_main_process:
-    for path in [REPORT, *(path for one in EXHIBITS.values() for path in one.outputs)]:
+    for path in [
+        REPORT,
+        *STUDY_REPORTS,
+        *(path for one in EXHIBITS.values() for path in one.outputs),
+    ]:
         try:
             verify(Path(path))
         except UserError as error:
@@ -92,18 +98,44 @@ wildcard_constraints:
     name="[a-z0-9-]+",
 
 
-# All that others start from goes first, with what it is made from: they wait for it.
+def made_for(one):
+    """The ids of a run, or an imported checkpoint, and of what it is made from."""
+    if not isinstance(one, Run):
+        return [one.id]
+    manifests = [data.manifest for data in one.data]
+    corpora = [manifest.corpus for manifest in manifests]
+    return [
+        one.id,
+        *(manifest.id for manifest in manifests),
+        *(data.id for data in one.data),
+        *(corpus.audio_id for corpus in corpora),
+        *(corpus.source_id for corpus in corpora),
+    ]
+
+
+# Studies end one after the other, in the config's order, so that the first tables are there long before the last.
+PLACES = {study.name: place for place, study in enumerate(reversed(PLAN.studies))}
+FOR_STUDY = {
+    made: PLACES[study.name]
+    for study in reversed(PLAN.studies)
+    for run in (*study.sources, *study.runs)
+    for one in with_origins(run)
+    for made in made_for(one)
+}
+FOR_STUDY |= {
+    made: PLACES[study.name]
+    for study in reversed(PLAN.studies)
+    for one in (*study.decodes, *study.probes)
+    for made in (one.id, *([one.lm.id] if getattr(one, "lm", None) else []))
+}
+
+# Within a study, all that others start from goes first, with what it is made from: they wait for it.
 FIRST = {
     made
     for later in PLAN.runs.values()
     for run in later.waits_for
     if run.id in PLAN.runs
-    for made in (
-        run.id,
-        run.manifest.id,
-        run.manifest.corpus.audio_id,
-        run.manifest.corpus.source_id,
-    )
+    for made in made_for(run)
 }
 
 
@@ -120,8 +152,13 @@ def tries_again(times):
 
 
 def first(wildcards):
-    """The priority of a job."""
-    return 10 if wildcards.id in FIRST else 0
+    """The priority of a job: by study, then what others wait for."""
+    return 20 * FOR_STUDY.get(wildcards.id, 0) + 10 * (wildcards.id in FIRST)
+
+
+def of_study(wildcards):
+    """The priority of an exhibit: once it can be drawn, it is."""
+    return 20 * PLACES.get(wildcards.study, 0) + 19
 
 
 def own_files(corpus):

@@ -113,6 +113,7 @@ rule part:
         train="results/parts/{id}/train.jsonl",
     log:
         "results/logs/part/{id}.log",
+    priority: first
     localrule: True
     conda:
         "../../envs/tools.yaml"

@@ -21,6 +21,7 @@ rule decode:
         record="results/decodes/{id}/decode.json",
     log:
         "results/logs/decode/{id}.log",
+    priority: first
     conda:
         "../../envs/tools.yaml"
     threads: EXECUTION.threads
@@ -70,6 +71,7 @@ rule probe:
         record="results/probes/{id}/probe.json",
     log:
         "results/logs/probe/{id}.log",
+    priority: first
     conda:
         "../../envs/tools.yaml"
     threads: EXECUTION.threads
@@ -149,6 +151,7 @@ rule score:
         counts="results/scores/{id}/counts.jsonl",
     log:
         "results/logs/score/{id}.log",
+    priority: first
     localrule: True
     conda:
         "../../envs/tools.yaml"

@@ -15,6 +15,7 @@ rule table:
     wildcard_constraints:
         name="table[a-z0-9-]*",
         config=PLAN.config.name,
+    priority: of_study
     localrule: True
     conda:
         "../../envs/tools.yaml"
@@ -38,6 +39,7 @@ rule figure:
     wildcard_constraints:
         name="figure[a-z0-9-]*",
         config=PLAN.config.name,
+    priority: of_study
     localrule: True
     conda:
         "../../envs/tools.yaml"
@@ -58,9 +60,38 @@ use rule table as findings with:
         config=PLAN.config.name,
 
 
+# The page of one study. The page of all is drawn beside it, from what is there by then: whoever waits can read it.
+rule study_report:
+    input:
+        files=lambda wildcards: showing.report_spec(PLAN, wildcards.study).files(),
+    output:
+        html="results/{study}/{config}/report.html",
+    log:
+        "results/logs/report-{study}-{config}.log",
+    wildcard_constraints:
+        config=PLAN.config.name,
+    priority: of_study
+    localrule: True
+    conda:
+        "../../envs/tools.yaml"
+    resources:
+        all_studies=layout.report_spec(PLAN.config.name),
+        page=REPORT,
+    params:
+        report=lambda wildcards: canonical_json(
+            semantic(showing.report_spec(PLAN, wildcards.study))
+        ),
+    message:
+        "report {output.html}"
+    shell:
+        "exec thaw --log {log:q} report --report @/dev/stdin --out {output.html:q}"
+        " --so-far @{resources.all_studies:q} --so-far-out {resources.page:q} <<< {params.report:q}"
+
+
 rule report:
     input:
         files=REPORT_SPEC.files(),
+        studies=STUDY_REPORTS,
     output:
         html=REPORT,
     log:

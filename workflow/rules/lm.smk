@@ -22,6 +22,7 @@ rule lm:
         record="results/lms/{id}/lm.json",
     log:
         "results/logs/lm/{id}.log",
+    priority: first
     conda:
         "../../envs/tools.yaml"
     resources:

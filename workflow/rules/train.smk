@@ -14,6 +14,7 @@ rule checkpoint:
         record="results/checkpoints/{id}/checkpoint.json",
     log:
         "results/logs/checkpoint/{id}.log",
+    priority: first
     conda:
         "../../envs/tools.yaml"
     resources:

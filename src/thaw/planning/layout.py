@@ -135,5 +135,11 @@ def exhibit(study: str, config: str, name: str, ending: str) -> str:
     return f"{RESULTS}/{study}/{config}/{name}.{ending}"
 
 
-def report(config: str) -> str:
-    return f"{RESULTS}/report-{config}.html"
+def report(config: str, study: str = "") -> str:
+    """The page of all studies of a config, or of one."""
+    return f"{RESULTS}/{study}/{config}/report.html" if study else f"{RESULTS}/report-{config}.html"
+
+
+def report_spec(config: str) -> str:
+    """What the page of all studies is drawn from, for those who draw it before all are there."""
+    return f"{CONFIGS}/{config}-report.json"

@@ -230,30 +230,32 @@ def corpus_row(manifest: Manifest, model: str = "") -> CorpusRow:
     )
 
 
-def report_spec(plan: Plan) -> ReportSpec:
-    """All that the report page shows: every exhibit, every run of every study once."""
-    shown = exhibits(plan)
+def report_spec(plan: Plan, only: str = "") -> ReportSpec:
+    """All that the report page shows: every exhibit, every run of every study once. `only`: the page of that study."""
+    shown = {key: one for key, one in exhibits(plan).items() if not only or key[0] == only}
+    studies = [study for study in plan.studies if not only or study.name == only]
     rows = tuple(
         ReportExhibit(study=study, name=name, title=one.exhibit.title, files=tuple(one.outputs))
         for (study, name), one in shown.items()
     )
-    decodes = by_run(plan.decodes.values())
-    targets = {run.id: (run, study.source_label) for study in plan.studies for run in study.runs}
-    sources = {run.id: run for study in plan.studies for run in study.sources}
+    decodes = by_run({decode.id: decode for study in studies for decode in study.decodes}.values())
+    targets = {run.id: (run, study.source_label) for study in studies for run in study.runs}
+    sources = {run.id: run for study in studies for run in study.sources}
     corpora = [run.manifest.corpus for run, _ in targets.values()]
-    filtered = Counter(manifest.corpus.name for manifest in plan.manifests.values())
+    listed = manifests((*sources.values(), *(run for run, _ in targets.values()))) if only else plan.manifests.values()
+    filtered = Counter(manifest.corpus.name for manifest in listed)
     return ReportSpec(
         version=EXHIBIT_VERSION,
         config=plan.config.name,
         scale=plan.config.scale,
         speech=speech(corpus.spec.source for corpus in corpora),
-        credits={study.name: study_module(study.kind).CREDIT for study in plan.studies},
-        members={study.name: tuple(run.id for run in (*study.sources, *study.runs)) for study in plan.studies},
+        credits={study.name: study_module(study.kind).CREDIT for study in studies},
+        members={study.name: tuple(run.id for run in (*study.sources, *study.runs)) for study in studies},
         exhibits=rows,
         runs=tuple(run_row(run, decodes, source) for run, source in targets.values()),
         sources=tuple(run_row(run, decodes) for run in sources.values()),
         corpora=tuple(
             corpus_row(manifest, manifest.model.kind if filtered[manifest.corpus.name] > 1 else "")
-            for manifest in plan.manifests.values()
+            for manifest in listed
         ),
     )

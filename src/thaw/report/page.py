@@ -47,6 +47,7 @@ class ReportSpec(Strict):
     config: str
     scale: Scale
     speech: Speech
+    unfinished: tuple[str, ...] = ()  # studies that the page leaves out, since they have not ended yet
     credits: dict[str, str] = {}  # noqa: RUF012  (pydantic copies it) by study: what it repeats
     members: dict[str, tuple[str, ...]] = {}  # noqa: RUF012  by study: the ids of its runs
     exhibits: tuple[ReportExhibit, ...] = ()
@@ -144,6 +145,29 @@ def write_report(spec: ReportSpec, out: Path) -> None:
         if not Path(file).is_file():
             raise UserError(f"{file}: no such file (the report is drawn from it)")
     write_text(out, render(spec))
+
+
+def finished(spec: ReportSpec) -> ReportSpec:
+    """The page of those studies of `spec` whose every file is there; it names the others."""
+    runs = {run.id: run for run in (*spec.sources, *spec.runs)}
+    there: list[str] = []
+    for study, members in spec.members.items():
+        drawn = [file for exhibit in spec.exhibits if exhibit.study == study for file in exhibit.files]
+        files = input_files((runs[id_] for id_ in members), (), drawn)
+        there += [study] if all(Path(file).is_file() for file in files) else []
+    if len(there) == len(spec.members):
+        return spec
+    kept = {id_ for study in there for id_ in spec.members[study]}
+    return spec.model_copy(
+        update={
+            "unfinished": tuple(study for study in spec.members if study not in there),
+            "members": {study: members for study, members in spec.members.items() if study in there},
+            "exhibits": tuple(exhibit for exhibit in spec.exhibits if exhibit.study in there),
+            "runs": tuple(run for run in spec.runs if run.id in kept),
+            "sources": tuple(run for run in spec.sources if run.id in kept),
+            "corpora": tuple(row for row in spec.corpora if Path(row.counts).is_file()),
+        }
+    )
 
 
 def render(spec: ReportSpec) -> str:
