@@ -176,8 +176,9 @@ def test_a_page_so_far_names_the_studies_that_have_not_ended(tmp_path: Path) -> 
     first = Fakes(tmp_path / "1", ("scratch", "frozen-0"), targets={"spanish": "Spanish"}, epochs=2)
     second = Fakes(tmp_path / "2", ("scratch", "finetuned"), targets={"spanish": "Spanish"}, kind="crosslingual")
     made = [row for study in (first, second) for row in draw_everything(study, tmp_path / study.kind)]
-    members = {one.kind: tuple(run["id"] for run in one.runs) for one in (first, second)}
-    spec = first.report(made, runs=[*first.runs, *second.runs], members=members)
+    members = {one.kind: tuple(run["id"] for run in (*one.runs, *one.sources)) for one in (first, second)}
+    sources = [*first.sources, *second.sources]
+    spec = first.report(made, runs=[*first.runs, *second.runs], members=members, sources=sources)
     assert finished(spec) == spec
     Path(second.runs[1]["record"]).unlink()
     page = Page(render(finished(spec)))
@@ -186,6 +187,15 @@ def test_a_page_so_far_names_the_studies_that_have_not_ended(tmp_path: Path) -> 
     assert "freezing-table2" in page.ids
     assert not {one for one in page.ids if one.startswith("crosslingual")}
     assert {link[1:] for link in page.links} <= set(page.ids)
+
+
+def test_a_page_so_far_waits_for_no_exhibit_of_all_studies_together(tmp_path: Path) -> None:
+    study = Fakes(tmp_path, ("scratch", "frozen-0"), targets={"spanish": "Spanish"}, epochs=2)
+    later = {"study": "all", "name": "table-depth", "title": "Depth", "files": [str(tmp_path / "later.json")]}
+    made = draw_everything(study, tmp_path / "freezing")
+    found = finished(study.report([*made, later]))
+    assert found == study.report(made)
+    assert found.unfinished == ()
 
 
 def test_a_failed_check_stands_out(tmp_path: Path) -> None:

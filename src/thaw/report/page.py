@@ -154,20 +154,27 @@ def finished(spec: ReportSpec) -> ReportSpec:
     for study, members in spec.members.items():
         drawn = [file for exhibit in spec.exhibits if exhibit.study == study for file in exhibit.files]
         files = input_files((runs[id_] for id_ in members), (), drawn)
-        there += [study] if all(Path(file).is_file() for file in files) else []
-    if len(there) == len(spec.members):
-        return spec
+        there += [study] if _are_there(files) else []
     kept = {id_ for study in there for id_ in spec.members[study]}
     return spec.model_copy(
         update={
             "unfinished": tuple(study for study in spec.members if study not in there),
             "members": {study: members for study, members in spec.members.items() if study in there},
-            "exhibits": tuple(exhibit for exhibit in spec.exhibits if exhibit.study in there),
+            # Those of all studies together are no study's own.
+            "exhibits": tuple(one for one in spec.exhibits if one.study in there or _drawn(one, spec)),
             "runs": tuple(run for run in spec.runs if run.id in kept),
             "sources": tuple(run for run in spec.sources if run.id in kept),
             "corpora": tuple(row for row in spec.corpora if Path(row.counts).is_file()),
         }
     )
+
+
+def _drawn(exhibit: ReportExhibit, spec: ReportSpec) -> bool:
+    return exhibit.study not in spec.members and _are_there(exhibit.files)
+
+
+def _are_there(files: Iterable[str]) -> bool:
+    return all(Path(file).is_file() for file in files)
 
 
 def render(spec: ReportSpec) -> str:
