@@ -55,6 +55,18 @@ def test_the_default_config_is_valid() -> None:
             {"treatments": {"frozen-0": {"recipe": {"min_learning_rate": 0.1}}}},
             ["frozen-0.recipe", "constant schedule"],
         ),
+        (
+            {"recipes": {"finetune": {"task": {"kind": "ctc-attention"}}}},
+            ["studies.freezing:", "models.deepspeech", "recipes.finetune", "without a decoder", "not ctc-attention"],
+        ),
+        (
+            {"treatments": {"frozen-0": {"recipe": {"task": {"kind": "ctc-attention"}}}}},
+            ["treatments.frozen-0:", "without a decoder learns anything but ctc-attention"],
+        ),
+        (
+            {"treatments": {"frozen-0": {"recipe": {"task": {"kind": "ctc-attention", "ctc_weight": 1}}}}},
+            ["frozen-0.recipe.task.ctc-attention.ctc_weight", "less than 1"],
+        ),
         ({"treatments": {"scratch": {"freeze": ["lstm"]}}}, ["treatments.scratch", "scratch leaves nothing"]),
         ({"treatments": {"frozen-1": {"reset": ["layer_1"]}}}, ["frozen-1", "both reset and frozen"]),
         (

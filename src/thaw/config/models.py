@@ -6,7 +6,7 @@ Sizes are counts; a *frame* is one output step of the model, the unit CTC aligns
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
@@ -17,6 +17,7 @@ from thaw.config.dnn import DnnSpec
 from thaw.config.numbers import Count, Size, Some
 from thaw.config.rnn import BlstmSpec
 from thaw.config.strict import Strict
+from thaw.config.tasks import TaskSpec
 
 
 class DeepSpeechSpec(Strict):
@@ -134,7 +135,7 @@ def running_statistics(spec: ModelSpec) -> bool:
 
 def heads_beside(spec: ModelSpec) -> int:
     """How many heads stand side by side for one language."""
-    return 1
+    return spec.heads if isinstance(spec, BlstmSpec) else 1
 
 
 def own_names(spec: ModelSpec, lang: str = "") -> tuple[str, ...]:
@@ -171,3 +172,12 @@ def places(spec: ModelSpec, langs: Iterable[str] = ()) -> tuple[tuple[str, ...],
 def layer_names(spec: ModelSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:
     """The names of all layers, input side first, heads last."""
     return tuple(name for place in places(spec, langs) for name in place)
+
+
+def misfit(spec: ModelSpec, task: TaskSpec, langs: Collection[str] = ()) -> str:
+    """Why a model cannot learn a task, in words; empty where it can. `langs`: those that have heads of their own."""
+    decodes = heads_beside(spec) > 1
+    if decodes != (task.kind == "ctc-attention"):
+        wanted = "ctc-attention and no other" if decodes else "anything but ctc-attention"
+        return f"a {spec.kind} {'with' if decodes else 'without'} a decoder learns {wanted}, not {task.kind}"
+    return "a model with a decoder learns one language: leave corpora out" if langs and decodes else ""

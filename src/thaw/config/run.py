@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from thaw.config.models import ModelSpec, QuartzNetSpec
+from thaw.config.models import ModelSpec, QuartzNetSpec, misfit
 from thaw.config.numbers import Count, Int
 from thaw.config.schema import AugmentationSpec, FrozenSpec, RecipeSpec
 from thaw.config.starts import BEST
@@ -90,8 +90,10 @@ class RunRecipe(Strict):
         return tuple(sorted(value))
 
     @model_validator(mode="after")
-    def _each_layer_has_one_origin(self) -> RunRecipe:
+    def _fits_together(self) -> RunRecipe:
         named = [*self.reset, *(layer for load in self.loads for layer in load.layers)]
         if twice := sorted({layer for layer in named if named.count(layer) > 1}):
             raise ValueError(f"layers with more than one origin (reset, loads): {twice}")
+        if problem := misfit(self.model, self.recipe.task, self.heads):
+            raise ValueError(problem)
         return self

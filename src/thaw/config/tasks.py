@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from thaw.config.numbers import Amount, Fraction, Positive, Size
+from thaw.config.numbers import Amount, Float, Fraction, Positive, Size
 from thaw.config.strict import Strict
 
 
@@ -18,6 +18,7 @@ class CtcSpec(Strict):
     """Connectionist temporal classification (Graves et al. 2006): the units and a blank, one class per frame."""
 
     kind: Literal["ctc"]
+    selects: Literal["loss", "cer", "wer"] = "loss"  # of dev: which says what epoch is the best
 
 
 class FramesSpec(Strict):
@@ -42,6 +43,22 @@ class LanguageTaskSpec(Strict):
     dev_streams: Size = 10  # dev is cut into
 
 
-TaskSpec = Annotated[CtcSpec | FramesSpec | LanguageTaskSpec, Field(discriminator="kind")]
+class CtcAttentionSpec(Strict):
+    """CTC of the encoder and a decoder that is taught by the labels, learnt together (Kim et al. 2017).
+
+    Of an utterance, the loss is ctc_weight · CTC's + (1 - ctc_weight) · the decoder's: the cross entropy of its labels
+    and their end, `smoothing_weight` of it against a distribution of all labels: that of the training text (`unigram`,
+    as in espnet/espnet egs/wsj/asr1), or the same for each (`uniform`).
+    """
+
+    kind: Literal["ctc-attention"]
+    ctc_weight: Annotated[Float, Field(gt=0, lt=1)] = 0.2
+    smoothing_weight: Fraction = 0.0
+    smoothing: Literal["unigram", "uniform"] = "unigram"
+    # Dev: wrong labels of the decoder that is told all before, as ESPnet selects; CTC's best path; the loss.
+    selects: Literal["token_error", "cer", "loss"] = "token_error"
+
+
+TaskSpec = Annotated[CtcSpec | CtcAttentionSpec | FramesSpec | LanguageTaskSpec, Field(discriminator="kind")]
 
 CTC = CtcSpec(kind="ctc")

@@ -8,12 +8,12 @@ from thaw.config.dnn import DnnSpec
 from thaw.config.models import DeepSpeechSpec, ModelSpec, QuartzNetSpec
 from thaw.config.rnn import BlstmSpec
 from thaw.models.awd_lstm import awd_lstm
-from thaw.models.blstm import blstm
 from thaw.models.conformer import conformer
 from thaw.models.deepspeech import deepspeech
 from thaw.models.dnn import dnn
 from thaw.models.layered import LayeredModel, Noise
 from thaw.models.quartznet import quartznet
+from thaw.models.recurrent import blstm
 from thaw.models.store import load_model, load_tensors, save_model, save_tensors
 from thaw.units import EVERY, ByLanguage
 

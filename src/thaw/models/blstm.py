@@ -1,4 +1,4 @@
-"""Bidirectional LSTMs with projections as named layers: blstm_1 … blstm_N, output.
+"""Bidirectional LSTMs with projections as named layers, and a linear output layer: blstm_1 … blstm_N, output.
 
 Source: espnet/espnet espnet/nets/pytorch_backend/rnn/encoders.py (RNNP) and initialization.py.
 Shapes: B batch, T frames, F features, C cells in each direction, P units of a projection, V classes.
@@ -14,25 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thaw.config.rnn import BlstmSpec
-from thaw.frontends import dimension
-from thaw.models.layered import Drop, Layer, LayeredModel, with_heads
-from thaw.units import ByLanguage
+from thaw.models.layered import Drop, Layer
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of one direction, as torch.lstm takes them
 SHUT = -1e4  # what padding adds to the input gates: its sigmoid is zero
 
 
-def blstm(spec: BlstmSpec, classes: ByLanguage[int]) -> LayeredModel:
-    """The model with a head of V outputs for every language of `classes`, its weights not yet drawn."""
-    heads = {lang: Linear(spec.projection, count) for lang, count in classes.items()}
-    return with_heads(spec, dict(blstm_stack(spec, dimension(spec.frontend))), heads)
-
-
 def blstm_stack(spec: BlstmSpec, inputs: int) -> dict[str, Layer]:
     """The recurrent layers by name, reading frames of `inputs` features."""
     layers: dict[str, Layer] = {}
-    for name, stride in zip(spec.encoder, spec.strides, strict=True):
-        first, last = not layers, name == spec.encoder[-1]
+    for name, stride in zip(spec.recurrent, spec.strides, strict=True):
+        first, last = not layers, name == spec.recurrent[-1]
         stack = spec.stack if first else 1
         width = inputs * stack if first else spec.projection
         layers[name] = ProjectedBlstm(width, spec.cells, spec.projection, stride, squash=not last, stack=stack)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from thaw.config.layers import WORDS, named_layers
-from thaw.config.models import head_names, layer_names, places
+from thaw.config.models import head_names, layer_names, misfit, places
 from thaw.config.schema import RecipeSpec, TreatmentSpec
 from thaw.config.sources import OwnSource
 from thaw.config.starts import BEST, SOURCE, origin
@@ -31,6 +31,7 @@ def check(name: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     named = [] if missing else [*spec.targets, *_given(spec.source.corpus if spec.source else None)]
     if missing or any(config.corpora[corpus].language not in config.languages for corpus in named):
         return
+    yield from _learnt(where, spec.model, spec.recipe, config)
     yield from _source(where, spec, config)
     recipe = config.recipes[spec.recipe].model_dump()
     for target, changes in spec.target_recipes.items():
@@ -38,6 +39,12 @@ def check(name: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     seen: set[str] = set()
     for treatment in spec.treatments:
         yield from _chain(treatment, (), seen, where, spec, config)
+
+
+def _learnt(where: str, model: str, recipe: str, config: Config) -> Iterator[str]:
+    """A model learns the task that its heads are for."""
+    if problem := misfit(config.models[model], config.recipes[recipe].task):
+        yield f"{where}: models.{model} does not fit recipes.{recipe}: {problem}"
 
 
 def _source(where: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
@@ -50,6 +57,8 @@ def _source(where: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     corpus = config.corpora.get(source.corpus or "")
     if corpus and isinstance(corpus.source, OwnSource) and corpus.source.folds:
         yield f"{where}.source.corpus: {source.corpus!r} has folds, and a source is trained once; name one without"
+    if source.recipe:
+        yield from _learnt(f"{where}.source", source.model, source.recipe, config)
 
 
 def _names(where: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
@@ -150,7 +159,12 @@ def _treatment(name: str, how: TreatmentSpec, where: str, spec: TreatmentsSpec, 
     if not lines:
         yield from _alphabets(here, name, how, spec, config)
     recipe = config.recipes[spec.recipe].model_dump()
-    yield from _recipe_lines(f"{here}.recipe", {**recipe, **how.recipe})
+    lines = list(_recipe_lines(f"{here}.recipe", {**recipe, **how.recipe}))
+    yield from lines
+    if not lines and (how.model or how.corpora or "task" in how.recipe):  # else it is what the study's model learns
+        changed = RecipeSpec.model_validate({**recipe, **how.recipe})
+        if problem := misfit(config.models[model_of(how, spec, config)], changed.task, how.corpora):
+            yield f"{here}: {problem}"
     for target, changes in spec.target_recipes.items() if how.recipe else ():
         both = f"{here}.recipe, after {where}.target_recipes.{target}"
         yield from _recipe_lines(both, {**recipe, **changes, **how.recipe})

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from thaw.config.tasks import CtcSpec, FramesSpec, LanguageTaskSpec, TaskSpec
+from thaw.config.tasks import CtcAttentionSpec, CtcSpec, FramesSpec, LanguageTaskSpec, TaskSpec
 from thaw.scoring.measures import AnyCounts
 from thaw.tasks.ctc import Ctc
+from thaw.tasks.ctc_attention import CtcAttention
 from thaw.tasks.frames import Frames
 from thaw.tasks.language_model import LanguageModelling
 from thaw.units import ByLanguage, Units
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from thaw.corpora.manifest import Utterance
     from thaw.training.forward import Answer
 
-__all__ = ["Ctc", "Frames", "LanguageModelling", "Task", "task_for", "tasks_for"]
+__all__ = ["Ctc", "CtcAttention", "Frames", "LanguageModelling", "Task", "task_for", "tasks_for"]
 
 
 class Task(Protocol):
@@ -61,11 +62,13 @@ def task_for(spec: TaskSpec, units: Units) -> Task:
     """The task of a head with these units."""
     match spec:
         case CtcSpec():
-            return Ctc(units)
+            return Ctc(units, spec.selects)
         case FramesSpec():
             return Frames(units)
         case LanguageTaskSpec():
             return LanguageModelling(units)
+        case CtcAttentionSpec():
+            return CtcAttention(spec, units)
 
 
 def tasks_for(spec: TaskSpec, units: ByLanguage[Units]) -> dict[str, Task]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thaw.decoding.greedy import greedy
+from thaw.errors import UserError
 from thaw.scoring.edits import Edits, count_characters, count_words
 from thaw.units import Units, ctc_frames
 
@@ -24,13 +25,13 @@ CUDNN_LONGEST_TARGET = 255  # labels; cuDNN's kernel takes no more
 
 
 class Ctc:
-    """The task `ctc` of one head: its units, then the blank; greedy decoding; the mean dev loss selects."""
+    """The task `ctc` of one head: its units, then the blank; greedy decoding."""
 
     measures: tuple[str, ...] = ("cer", "wer")
-    selects: str = "loss"
 
-    def __init__(self, units: Units) -> None:
+    def __init__(self, units: Units, selects: str = "loss") -> None:
         self.units = units
+        self.selects = selects
 
     @property
     def classes(self) -> int:
@@ -55,19 +56,29 @@ class Ctc:
 
     def counts(self, answer: Answer) -> dict[str, list[Edits]]:
         """Edits of the best path's characters and words, over those of the reference."""
-        rows = answer.logits.float().cpu().numpy()
-        counts: dict[str, list[Edits]] = {"cer": [], "wer": []}
-        for row, length, reference in zip(rows, answer.frames.tolist(), answer.batch.texts, strict=True):
-            hypothesis = greedy(row[:length], self.units)
-            counts["cer"].append(count_characters(reference, hypothesis))
-            counts["wer"].append(count_words(reference, hypothesis))
-        return counts
+        return best_path_edits(answer.logits, answer.frames, answer.batch.texts, self.units)
 
     def select(self, dev: Mapping[str, float | None]) -> float:
-        """The loss."""
-        loss = dev["loss"]
-        assert loss is not None  # a learner has no finite one only where it diverged
-        return loss
+        """The loss, or a rate of the best path."""
+        return selected(dev, self.selects)
+
+
+def selected(dev: Mapping[str, float | None], name: str) -> float:
+    """What selects, of the loss and the rates of dev; UserError where there is no such rate."""
+    value = dev[name]
+    if value is None:  # a loss always is: a learner without a finite one has diverged
+        raise UserError(f"dev has no {name}: its references are empty; select by the loss")
+    return value
+
+
+def best_path_edits(logits: Tensor, frames: Tensor, texts: Sequence[str], units: Units) -> dict[str, list[Edits]]:
+    """ "cer" and "wer": edits of the best paths through logits (B, T, V) with so many valid `frames` (B,)."""
+    counts: dict[str, list[Edits]] = {"cer": [], "wer": []}
+    for row, length, reference in zip(logits.float().cpu().numpy(), frames.tolist(), texts, strict=True):
+        hypothesis = greedy(row[:length], units)
+        counts["cer"].append(count_characters(reference, hypothesis))
+        counts["wer"].append(count_words(reference, hypothesis))
+    return counts
 
 
 def ctc_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:

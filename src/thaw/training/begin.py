@@ -23,7 +23,7 @@ from thaw.models.layered import LayeredModel
 from thaw.surgery.operations import START, operations_of
 from thaw.surgery.origins import check_heads, read_origins
 from thaw.surgery.surgery import Surgery, prepare
-from thaw.tasks import LanguageModelling
+from thaw.tasks import CtcAttention, LanguageModelling
 from thaw.training.activations import Activations, computed_once
 from thaw.training.begin_federated import begin_federated
 from thaw.training.central import Central
@@ -121,6 +121,9 @@ def prepared(job: Job, device: torch.device) -> Prepared:
     examples, dev = (
         read_examples(paths, tasks, recipe.model.frontend, wanted=material.has) for paths in (job.train, job.dev)
     )
+    for task in tasks.values():
+        if isinstance(task, CtcAttention):
+            task.learn_text(examples.labels)  # one language's, see `thaw.config.models.misfit`
     model = build(recipe.model, {lang: task.classes for lang, task in tasks.items()})
     surgery = operate(job, model, material.units)
     checks: dict[str, Any] = {"start": surgery.check_start()}
