@@ -18,6 +18,7 @@ from thaw.config.numbers import Count, Size, Some
 from thaw.config.rnn import BlstmSpec
 from thaw.config.strict import Strict
 from thaw.config.tasks import TaskSpec
+from thaw.config.transformer import TransformerSpec
 
 
 class DeepSpeechSpec(Strict):
@@ -119,7 +120,8 @@ class QuartzNetSpec(Strict):
 
 
 ModelSpec = Annotated[
-    DeepSpeechSpec | QuartzNetSpec | BlstmSpec | DnnSpec | ConformerSpec | AwdLstmSpec, Field(discriminator="kind")
+    DeepSpeechSpec | QuartzNetSpec | BlstmSpec | TransformerSpec | DnnSpec | ConformerSpec | AwdLstmSpec,
+    Field(discriminator="kind"),
 ]
 
 
@@ -135,7 +137,7 @@ def running_statistics(spec: ModelSpec) -> bool:
 
 def heads_beside(spec: ModelSpec) -> int:
     """How many heads stand side by side for one language."""
-    return spec.heads if isinstance(spec, BlstmSpec) else 1
+    return spec.heads if isinstance(spec, BlstmSpec | TransformerSpec) else 1
 
 
 def own_names(spec: ModelSpec, lang: str = "") -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from thaw.config.conformer import ConformerSpec
 from thaw.config.dnn import DnnSpec
 from thaw.config.models import DeepSpeechSpec, ModelSpec, QuartzNetSpec
 from thaw.config.rnn import BlstmSpec
+from thaw.config.transformer import TransformerSpec
 from thaw.models.awd_lstm import awd_lstm
 from thaw.models.conformer import conformer
 from thaw.models.deepspeech import deepspeech
@@ -15,6 +16,7 @@ from thaw.models.layered import LayeredModel, Noise
 from thaw.models.quartznet import quartznet
 from thaw.models.recurrent import blstm
 from thaw.models.store import load_model, load_tensors, save_model, save_tensors
+from thaw.models.transformer import transformer
 from thaw.units import EVERY, ByLanguage
 
 __all__ = ["LayeredModel", "Noise", "build", "load_model", "load_tensors", "save_model", "save_tensors"]
@@ -35,6 +37,8 @@ def build(spec: ModelSpec, classes: int | ByLanguage[int]) -> LayeredModel:
             return conformer(spec, heads)
         case BlstmSpec():
             return blstm(spec, heads)
+        case TransformerSpec():
+            return transformer(spec, heads)
         case DnnSpec():
             return dnn(spec, heads)
         case AwdLstmSpec():
