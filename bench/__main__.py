@@ -38,6 +38,7 @@ BENCHES = {
     "freezing": Size(toy=("--hidden", "8", "--batch", "2", "--rounds", "1")),
     "overhead": Size(toy=("--jobs", "2")),
     "probing": Size(toy=("--minutes", "0.05", "--variant", "mini-5x2")),
+    "rank_coverage": Size(toy=("--trials", "2")),
     "release": Size(toy=("50", "100")),
     "throughput": Size(toy=("--hidden", "8", "--batch", "2", "--rounds", "1", "--seconds", "1")),
 }

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from tests.scoring.simulated_transfers import SEED_NOISE, rhos
 from thaw.errors import UserError
 from thaw.randomness import rng
 from thaw.scoring.ranks import (
@@ -118,41 +119,25 @@ def test_transfers_that_a_mean_takes() -> None:
     assert transfers_needed(1e-4, 1.0) is None
 
 
-def simulated(place: int, transfers: int, relation: float, layers: int = 6, seeds: int = 2) -> list[float]:
-    """The rho of each transfer of a study: a prediction related to true effects, which are measured with noise."""
-    random = rng("transfers", place)
-    found = []
-    for _ in range(transfers):
-        prediction = random.normal(size=layers)
-        true = relation * prediction + math.sqrt(1 - relation**2) * random.normal(size=layers)
-        measured = true + random.normal(0, 0.7, (seeds, layers)).mean(axis=0)
-        rho = spearman(prediction.tolist(), measured.tolist())
-        assert rho is not None
-        found.append(rho)
-    return found
-
-
-@pytest.mark.parametrize("relation", [0.0, 0.5, 0.8])
+@pytest.mark.parametrize("relation", [0.0, 0.4, 0.8])
 def test_intervals_over_transfers_hold_the_mean_that_many_transfers_have(relation: float) -> None:
-    truth = float(np.mean(simulated(0, 6000, relation)))
-    held = called = 0
-    for place in range(1, 401):
-        found = pooled(simulated(place, 4, relation), LEVEL, (-1, 1))
+    truth = float(np.mean(rhos(rng("truth", str(relation)), 6000, relation)))
+    random, held, called = rng("studies", str(relation)), 0, 0
+    for _ in range(400):
+        found = pooled(rhos(random, 4, relation), LEVEL, (-1, 1))
         assert found.low is not None
         assert found.high is not None
         assert found.p is not None
         held += found.low <= truth <= found.high
         called += found.p < 0.05
-    assert (0.92 if relation < 0.8 else 0.86) <= held / 400 <= 0.98  # strong ones are skewed, docs/layers.md
-    if relation == 0.0:
-        assert called / 400 <= 0.08
+    assert (0.92 if relation < 0.8 else 0.85) <= held / 400 <= 0.98  # strong ones are skewed, docs/layers.md
+    assert relation > 0 or called / 400 <= 0.08
 
 
 def test_noise_makes_correlations_smaller_than_they_are() -> None:
     """With a reliability of 1 / (1 + 0.49 / 2), about its root of the correlation without noise is seen."""
-    seen = float(np.mean(simulated(0, 6000, 0.8)))
-    clean = float(np.mean(simulated(0, 6000, 0.8, seeds=10_000)))
-    assert seen / clean == pytest.approx(math.sqrt(1 / (1 + 0.49 / 2)), abs=0.04)
+    seen, clean = (float(np.mean(rhos(rng("noise"), 1500, 0.6, layers=40, seeds=seeds))) for seeds in (2, 300))
+    assert seen / clean == pytest.approx(math.sqrt(1 / (1 + SEED_NOISE**2 / 2)), abs=0.02)
 
 
 # --- choices --------------------------------------------------------------------------------------
