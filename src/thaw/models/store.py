@@ -20,7 +20,6 @@ from thaw.config.tasks import TaskSpec
 from thaw.errors import UserError
 from thaw.files import replacing, verify
 from thaw.models.layered import LayeredModel
-from thaw.tasks import tasks_for
 from thaw.units import units_from
 
 METADATA = "thaw"  # the one metadata key: safetensors does not keep several in a fixed order
@@ -45,6 +44,7 @@ def load_model(path: Path, snapshot: str = BEST) -> tuple[LayeredModel, dict[str
     own spec.
     """
     from thaw.models import build  # it imports this module
+    from thaw.tasks import tasks_for  # some tasks import models
 
     tensors, meta = load_tensors(path, snapshot)
     try:
