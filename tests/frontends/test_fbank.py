@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from thaw.alignment.frames import frames_of
 from thaw.config.dnn import DnnSpec
 from thaw.frontends import dimension, features
 
@@ -30,7 +31,7 @@ def test_they_are_kaldis() -> None:
 @pytest.mark.parametrize(("samples", "frames"), [(0, 0), (399, 0), (400, 1), (559, 1), (560, 2), (16000, 98)])
 def test_as_many_frames_as_the_model_says(samples: int, frames: int) -> None:
     assert features("fbank", noise(samples)).shape == (frames, dimension("fbank"))
-    assert DnnSpec(kind="dnn").frames(samples) == frames
+    assert DnnSpec(kind="dnn").frames(samples) == frames == frames_of(samples)
 
 
 def test_digital_silence_is_finite() -> None:

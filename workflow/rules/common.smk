@@ -233,7 +233,29 @@ def decode_weights(wildcards, ending):
 
 def tuning_manifest(wildcards):
     decode = PLAN.decodes[wildcards.id]
-    return [layout.manifest(decode.run.manifest, "dev.jsonl")] if decode.tunes else []
+    return [layout.manifest(decode.manifest, "dev.jsonl")] if decode.tunes else []
+
+
+def graph_file(wildcards, name):
+    """A file of the graph that a hybrid is decoded with; none of another decoder."""
+    decode = PLAN.decodes[wildcards.id]
+    return [layout.graph(decode.graph, name)] if decode.graph else []
+
+
+def prior_file(wildcards):
+    """The alignment whose states a hybrid has: how frequent they are is their prior."""
+    decode = PLAN.decodes[wildcards.id]
+    return [layout.alignment(decode.alignment, "train.safetensors")] if decode.graph else []
+
+
+def run_alignments(wildcards):
+    """The alignments that a run learns from: of what it trains on, then of dev."""
+    alignments = PLAN.runs[wildcards.id].alignments
+    return [
+        layout.alignment(alignment, f"{split}.safetensors")
+        for split in ("train", "dev")
+        for alignment in alignments
+    ]
 
 
 def lm_file(wildcards, name):

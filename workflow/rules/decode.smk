@@ -6,16 +6,20 @@ rule decode:
         model=lambda wildcards: ancient(decode_weights(wildcards, "safetensors")),
         digest=lambda wildcards: decode_weights(wildcards, "sha256"),
         audio=lambda wildcards: ancient(
-            layout.shards(PLAN.decodes[wildcards.id].run.manifest.corpus, "wav")
+            layout.shards(PLAN.decodes[wildcards.id].manifest.corpus, "wav")
         ),
         split=lambda wildcards: layout.manifest(
-            PLAN.decodes[wildcards.id].run.manifest,
+            PLAN.decodes[wildcards.id].manifest,
             f"{PLAN.decodes[wildcards.id].split}.jsonl",
         ),
         dev=tuning_manifest,
         lm=lambda wildcards: ancient(lm_file(wildcards, "lm.binary")),
         lm_record=lambda wildcards: lm_file(wildcards, "lm.json"),
         lexicon=lambda wildcards: lm_file(wildcards, "lexicon.txt"),
+        graph=lambda wildcards: graph_file(wildcards, "graph.fst"),
+        graph_words=lambda wildcards: graph_file(wildcards, "words.txt"),
+        graph_record=lambda wildcards: graph_file(wildcards, "graph.json"),
+        prior=prior_file,
     output:
         hypotheses="results/decodes/{id}/hypotheses.jsonl",
         record="results/decodes/{id}/decode.json",
@@ -38,6 +42,7 @@ rule decode:
         "exec thaw --log {log:q} decode --decoder {params.decoder:q} --model {input.model:q} --snapshot {params.snapshot:q}"
         " --manifest {input.split:q}"
         " --tune-on {input.dev:q} --lm {input.lm:q} --lexicon {input.lexicon:q}"
+        " --graph {input.graph:q} --alignment {input.prior:q}"
         " --threads {threads:q} --device {resources.device:q}"
         " --hypotheses {output.hypotheses:q} --record {output.record:q}"
 

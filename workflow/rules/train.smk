@@ -61,6 +61,7 @@ rule train:
         load_digest=lambda wildcards: loaded_files(wildcards, "sha256"),
         ranking=ranking_rows,
         units=units_file,
+        alignment=run_alignments,
     output:
         model="results/runs/{id}/model.safetensors",
         optimizer="results/runs/{id}/optimizer.safetensors",
@@ -102,7 +103,7 @@ rule train:
         "launcher={resources.launcher:q}; exec $launcher thaw --log {log:q} train --recipe {params.recipe:q}"
         " --train {input.train:q} --dev {input.dev:q}"
         " --start {input.start:q} --start-optimizer {input.start_optimizer:q} --load {input.load:q}"
-        " --ranking {input.ranking:q} --workers {resources.workers:q}"
+        " --alignment {input.alignment:q} --ranking {input.ranking:q} --workers {resources.workers:q}"
         " --units {input.units:q}"
         " --state={resources.state:q}/{wildcards.id:q} --runtime {resources.runtime:q} --wait 3600"
         " --attempt {resources.attempt:q}"

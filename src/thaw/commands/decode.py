@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tune-on", nargs="?", type=Path, help="manifest a beam decoder's weights are tuned on (dev)")
     parser.add_argument("--lm", nargs="?", type=Path, help="KenLM binary of a beam decoder")
     parser.add_argument("--lexicon", nargs="?", type=Path, help="its lexicon")
+    parser.add_argument("--graph", nargs="?", type=Path, help="decoding graph of a hybrid (graph.fst of `thaw graph`)")
+    parser.add_argument("--alignment", nargs="?", type=Path, help="alignment that the model learnt from: its priors")
     parser.add_argument("--threads", type=count, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     parser.add_argument("--hypotheses", type=Path, required=True, help="written: JSON Lines, sorted by id")
@@ -51,6 +53,8 @@ def run(args: argparse.Namespace) -> None:
         lm=args.lm,
         lexicon=args.lexicon,
         tune_on=args.tune_on,
+        graph=args.graph,
+        alignment=args.alignment,
         threads=args.threads,
         device=args.device,
     )

@@ -134,6 +134,7 @@ def run_thing(run: Run, plan: Plan) -> Thing:
     inputs += [layout.weights(run.start, run.recipe.snapshot)] if run.start else []
     inputs += [layout.weights(one, load.snapshot) for one, load in zip(run.donors, run.recipe.loads, strict=True)]
     inputs += [layout.probe(run.ranking, "rows.jsonl")] if run.ranking else []
+    inputs += [layout.alignment(one, f"{split}.safetensors") for split in ("train", "dev") for one in run.alignments]
     names = ["model.safetensors", "optimizer.safetensors", "model.sha256", "run.json", "metrics.jsonl"]
     names += ["snapshots.safetensors", "snapshots.sha256"] if run.keeps else []
     news = (*run_news(run, Path(plan.config.execution.state)), *corpus_news(run.manifest.corpus))
@@ -146,12 +147,13 @@ def decode_thing(decode: Decode) -> Thing:
     from thaw.planning.news import corpus_news
 
     inputs = [layout.weights(decode.run, decode.snapshot)]
-    inputs.append(layout.manifest(decode.run.manifest, f"{decode.split}.jsonl"))
-    inputs += [layout.manifest(decode.run.manifest, "dev.jsonl")] if decode.tunes else []
+    inputs.append(layout.manifest(decode.manifest, f"{decode.split}.jsonl"))
+    inputs += [layout.manifest(decode.manifest, "dev.jsonl")] if decode.tunes else []
     inputs += [layout.lm(decode.lm, name) for name in ("lm.binary", "lexicon.txt")] if decode.lm else []
+    inputs += [layout.graph(decode.graph)] if decode.graph else []
     outputs = [layout.score(decode, "scores.json"), layout.decode(decode, "hypotheses.jsonl")]
     outputs.append(layout.decode(decode, "decode.json"))
-    news = (*decode_news(decode), *corpus_news(decode.run.manifest.corpus))
+    news = (*decode_news(decode), *corpus_news(decode.manifest.corpus))
     return Thing(f"decode {decode.id}", "thaw decode, thaw score", tuple(inputs), tuple(outputs), news)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from thaw.config.numbers import Count, Int, Size, Some, Weight, Weights
+from thaw.config.numbers import Count, Float, Int, Size, Some, Weight, Weights
 from thaw.config.sources import Positive
 from thaw.config.strict import Strict
 
@@ -60,4 +60,29 @@ class PerplexitySpec(Strict):
     label: str = "perplexity"
 
 
-DecoderSpec = Annotated[GreedySpec | BeamSpec | PerplexitySpec, Field(discriminator="kind")]
+PriorScale = Annotated[Float, Field(ge=0, le=10)]
+
+
+class HybridSpec(Strict):
+    """A decoding graph of tied states, lexicon and trigram, searched with a network's scores (Bourlard & Morgan 1994):
+
+        acoustic scale · (log posterior - prior scale · log prior)
+
+    of each frame and state. Of several scales, those with the fewest word errors on dev.
+    """
+
+    kind: Literal["hybrid"]
+    label: str = "hybrid"
+    language_model: LanguageModelSpec = LanguageModelSpec()
+    beam: Some = 13.0
+    max_active: Size = 7000
+    scales: Annotated[tuple[Some, ...], Field(min_length=1, max_length=50)] = (0.05, 0.07, 0.1, 0.14, 0.2, 0.3)
+    prior_scales: Annotated[tuple[PriorScale, ...], Field(min_length=1, max_length=50)] = (1.0,)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether it needs dev."""
+        return len(self.scales) * len(self.prior_scales) > 1
+
+
+DecoderSpec = Annotated[GreedySpec | BeamSpec | PerplexitySpec | HybridSpec, Field(discriminator="kind")]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw.config.decoders import BeamSpec, DecoderSpec, GreedySpec, PerplexitySpec
+from thaw.config.decoders import BeamSpec, DecoderSpec, GreedySpec, HybridSpec, PerplexitySpec
 from thaw.config.starts import BEST
 from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser, read_features
@@ -53,16 +53,20 @@ def with_head(recogniser: Recogniser, utterances: Sequence[Utterance], manifest:
 
 
 def make_decoder(
-    spec: GreedySpec | BeamSpec,
+    spec: GreedySpec | BeamSpec | HybridSpec,
     recogniser: Recogniser,
     lm: Path | None,
     lexicon: Path | None,
     tune_on: Path | None,
+    graph: Path | None = None,
+    alignment: Path | None = None,
 ) -> Decoder:
     """The decoder of `spec` for this model, its weights tuned on `tune_on` where the spec says so.
 
     Raises UserError where a file that it needs is not given.
     """
+    if isinstance(spec, HybridSpec):
+        return make_hybrid(spec, recogniser, graph, alignment, tune_on)
     alphabet = recogniser.alphabet
     if isinstance(spec, GreedySpec):
         return Decoder(lambda scores: greedy(scores, alphabet), {"alpha": None, "beta": None, "tuning": None}, [], None)
@@ -91,6 +95,33 @@ def make_decoder(
     return Decoder(lambda scores: search.nbest(scores)[0].text, record, warnings, beam.vocabulary)
 
 
+def make_hybrid(
+    spec: HybridSpec, recogniser: Recogniser, graph: Path | None, alignment: Path | None, tune_on: Path | None
+) -> Decoder:
+    """The decoder of tied states; UserError where a file that it needs is not given, or is of other states."""
+    if graph is None or alignment is None:
+        raise UserError("a hybrid needs --graph (`thaw graph` makes it) and --alignment, what the model learnt from")
+    if spec.tunes and tune_on is None:
+        raise UserError("this decoder's scales are tuned on dev: give a manifest with --tune-on")
+    from thaw.decoding.hybrid import Hybrid, tune
+
+    hybrid = Hybrid(spec, recogniser, graph, alignment)
+    utterances = read_utterances(tune_on) if tune_on and spec.tunes else []
+    pairs = list(emissions(recogniser, read_features(recogniser, utterances)))
+    choice = tune(
+        spec,
+        lambda scale, prior_scale: [hybrid.text(scores, scale, prior_scale) for _, scores in pairs],
+        [utterance.text for utterance, _ in pairs],
+    )
+    record = {"scale": choice.scale, "prior_scale": choice.prior_scale, "tuning": choice.record}
+    return Decoder(
+        lambda scores: hybrid.text(scores, choice.scale, choice.prior_scale),
+        record,
+        list(choice.warnings),
+        hybrid.vocabulary,
+    )
+
+
 def decode(
     spec: DecoderSpec,
     model: Path,
@@ -100,6 +131,8 @@ def decode(
     lm: Path | None = None,
     lexicon: Path | None = None,
     tune_on: Path | None = None,
+    graph: Path | None = None,
+    alignment: Path | None = None,
     threads: int = 1,
     device: str = "auto",
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -112,14 +145,12 @@ def decode(
     began = time.perf_counter()
     utterances = read_utterances(manifest)
     recogniser = with_head(load_recogniser(model, device, threads, snapshot), utterances, manifest)
-    decoder = make_decoder(spec, recogniser, lm, lexicon, tune_on)
+    decoder = make_decoder(spec, recogniser, lm, lexicon, tune_on, graph, alignment)
     tuned = time.perf_counter()
     rows = hypotheses(decoder.decode, emissions(recogniser, read_features(recogniser, utterances)))
     ended = time.perf_counter()
     seconds = sum(u.samples for u in utterances) / 16000
-    references, warnings = check_references(
-        [u.text for u in utterances], recogniser.alphabet.characters, decoder.vocabulary
-    )
+    references, warnings = check_references([u.text for u in utterances], recogniser.characters, decoder.vocabulary)
     record = {
         "decoder": spec.model_dump(mode="json"),
         **decoder.record,
@@ -147,11 +178,14 @@ def hypotheses(decode: Decode, scored: Iterable[tuple[Utterance, LogProbs]]) -> 
 
 
 def check_references(
-    texts: Sequence[str], characters: str, vocabulary: frozenset[str] | None
+    texts: Sequence[str], characters: str | None, vocabulary: frozenset[str] | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """What of the references no decoding could get right: characters beyond the alphabet, words beyond the lexicon."""
-    letters = set(characters)
-    outside = [text for text in texts if not letters.issuperset(text)]
+    """What of the references no decoding could get right: characters beyond the alphabet, words beyond the lexicon.
+
+    A model that writes words through a lexicon has no alphabet.
+    """
+    letters = set(characters or "")
+    outside = [text for text in texts if characters is not None and not letters.issuperset(text)]
     facts: dict[str, Any] = {"outside_alphabet": len(outside), "oov_words": None, "oov_rate": None}
     warnings = []
     if outside:

@@ -63,6 +63,18 @@ class Recogniser:
             raise UserError(f"decoding knows characters only, not {units.describe()}")
         return units
 
+    @property
+    def characters(self) -> str | None:
+        """All that its head can write; None of one whose classes are no characters."""
+        units = of_language(self.units, self.lang)
+        return units.characters if isinstance(units, Alphabet) else None
+
+    @property
+    def classes(self) -> int:
+        """V of its head."""
+        units = of_language(self.units, self.lang)
+        return units.classes if isinstance(units, Alphabet) else units.size
+
     def log_probs(self, clips: Sequence[NDArray[np.int16]]) -> list[LogProbs]:
         """Natural log-probabilities (T, V) of each clip of 16 kHz samples, in the order given; one batch."""
         return self.scores(self.batch(clips))
@@ -86,7 +98,7 @@ class Recogniser:
     def scores(self, batch: Features, done: int = 0) -> list[LogProbs]:
         """Natural log-probabilities (T, V) of each utterance of a batch, which `done` layers have made."""
         if batch.x.shape[1] == 0:
-            return [np.zeros((0, self.alphabet.classes), np.float32) for _ in batch.x]
+            return [np.zeros((0, self.classes), np.float32) for _ in batch.x]
         with torch.inference_mode():
             logits, frames = self.model(*self._there(batch), done=done, lang=self.lang)
             scores = logits.float().log_softmax(dim=-1).cpu().numpy()

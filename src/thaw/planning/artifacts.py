@@ -11,10 +11,10 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thaw.canonical import canonical_json, digest
-from thaw.config.decoders import BeamSpec, DecoderSpec, LanguageModelSpec
+from thaw.config.decoders import BeamSpec, DecoderSpec, HybridSpec, LanguageModelSpec
 from thaw.config.evidence import EvidenceSpec
 from thaw.config.models import ModelSpec
 from thaw.config.probes import ProbeSpec
@@ -24,6 +24,9 @@ from thaw.config.sources import Source, Split, SyntheticSource, TextSource, Unio
 from thaw.config.starts import BEST
 from thaw.config.strict import semantic
 from thaw.config.units import BpeUnits, WordUnits
+
+if TYPE_CHECKING:
+    from thaw.planning.alignments import Alignment, Graph
 
 # Raise a version when the meaning of a room changes: what it made gets a new identity, and all that stands on it.
 CORPUS_VERSION = 1
@@ -249,6 +252,7 @@ class Run:
     donors: tuple[Run | Checkpoint, ...] = ()  # where the layers of `recipe.loads` come from, one each
     ranking: Probe | None = None  # whose rows rank the layers, where the learner asks for that
     units: CountedUnits | None = None  # where its classes are no characters
+    alignments: tuple[Alignment, ...] = ()  # of `data`, one each, where the task learns from them
 
     @property
     def manifest(self) -> Manifest:
@@ -307,7 +311,7 @@ class LanguageModel:
 
 @dataclass(frozen=True)
 class Decode:
-    """A snapshot of a run x a split of its target x a decoder."""
+    """A snapshot of a run x a split of its target, or of another of its corpora x a decoder."""
 
     run: Run
     decoder: str  # its name in the config
@@ -315,6 +319,8 @@ class Decode:
     lm: LanguageModel | None
     split: Split = "test"
     snapshot: str = BEST
+    other: Manifest | None = None  # whose split it is, where that is not the run's target
+    graph: Graph | None = None  # of a hybrid
 
     @property
     def spec_json(self) -> str:
@@ -322,18 +328,38 @@ class Decode:
 
     @property
     def tunes(self) -> bool:
-        return isinstance(self.spec, BeamSpec) and self.spec.tune is not None
+        match self.spec:
+            case BeamSpec():
+                return self.spec.tune is not None
+            case HybridSpec():
+                return self.spec.tunes
+            case _:
+                return False
+
+    @property
+    def manifest(self) -> Manifest:
+        """Whose split it is."""
+        return self.other or self.run.manifest
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """What the run learnt of the corpus that is decoded: its states, and how frequent they are."""
+        pairs = zip(self.run.data, self.run.alignments, strict=bool(self.run.alignments))
+        return next((one for data, one in pairs if data.manifest == self.manifest), None)
 
     @cached_property
     def hash(self) -> str:
         other = {"split": self.split, "snapshot": self.snapshot}
         other = {key: value for key, value in other.items() if value not in ("test", BEST)}
+        other |= {"graph": self.graph.hash} if self.graph else {}
+        other |= {"data": self.other.hash} if self.other else {}
         what = [DECODE_VERSION, self.spec_json, self.run.hash, self.lm.hash if self.lm else ""]
         return digest([*what, other] if other else what)
 
     @property
     def id(self) -> str:
         of = [one for one in (self.snapshot, self.split) if one not in ("test", BEST)]
+        of += [self.other.corpus.name] if self.other else []
         return "-".join((self.run.name, *of, self.decoder, self.hash))
 
 

@@ -13,6 +13,7 @@ from thaw.config.schema import RecipeSpec, TreatmentSpec
 from thaw.config.sources import OwnSource
 from thaw.config.starts import BEST, SOURCE, origin
 from thaw.errors import suggestion
+from thaw.planning import hybrids
 from thaw.planning.grid import TreatmentsSpec, model_of, recipe_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def check(name: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
         return
     yield from _learnt(where, spec.model, spec.recipe, config)
     yield from _source(where, spec, config)
+    yield from hybrids.check(where, spec, config)
     recipe = config.recipes[spec.recipe].model_dump()
     for target, changes in spec.target_recipes.items():
         yield from _recipe_lines(f"{where}.target_recipes.{target}", {**recipe, **changes})
@@ -156,8 +158,11 @@ def _treatment(name: str, how: TreatmentSpec, where: str, spec: TreatmentsSpec, 
         return
     lines = list(_layers(here, how, where, spec, config))
     yield from lines
-    if not lines:
+    if not lines and hybrids.learns_frames(spec, config):
+        yield from hybrids.check_treatment(here, how, model_of(how, spec, config), spec, config)
+    elif not lines:
         yield from _alphabets(here, name, how, spec, config)
+    yield from hybrids.check_together(here, how, spec, config)
     recipe = config.recipes[spec.recipe].model_dump()
     lines = list(_recipe_lines(f"{here}.recipe", {**recipe, **how.recipe}))
     yield from lines

@@ -300,7 +300,7 @@ def _train(runs: list[Run], amounts: Mapping[str, Amount | None], calibration: C
 
 
 def _decode(decodes: list[Decode], amounts: Mapping[str, Amount | None], calibration: Calibration | None) -> Line:
-    found = [amounts[decode.run.manifest.id] for decode in decodes]
+    found = [amounts[decode.manifest.id] for decode in decodes]
     pairs = list(zip(decodes, found, strict=True))
     return Line(
         "decode",
@@ -317,7 +317,7 @@ def _decode(decodes: list[Decode], amounts: Mapping[str, Amount | None], calibra
 
 
 def _score(decodes: list[Decode], amounts: Mapping[str, Amount | None]) -> Line:
-    found = [amounts[decode.run.manifest.id] for decode in decodes]
+    found = [amounts[decode.manifest.id] for decode in decodes]
     return Line("score", len(decodes), total(a.parts["test"].utterances * COUNTS_ROW if a else None for a in found))
 
 
@@ -355,7 +355,7 @@ def run_bytes(run: Run) -> float | None:
     from thaw.units import units_of
 
     recipe = run.recipe
-    if run.units:  # how many classes there are is known when they have been counted
+    if run.units or run.alignments:  # how many classes there are is known when they have been counted
         return None
     classes = {lang: task.classes for lang, task in tasks_for(recipe.recipe.task, units_of(recipe)).items()}
     layers = layer_parameters(recipe.model, tuple(classes.items()))

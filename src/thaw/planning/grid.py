@@ -6,7 +6,7 @@ What such studies say in a config (`GridSpec`), and the runs that it unrolls to;
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,8 +20,10 @@ from thaw.config.run import TRAIN_VERSION, LoadRecipe, RunRecipe, train_version
 from thaw.config.schema import RecipeSpec, SourceSpec, StudySpec, TreatmentSpec
 from thaw.config.sources import Name, Split
 from thaw.config.starts import BEST, SCRATCH, SOURCE, Origin, Snapshot, origin
+from thaw.config.tasks import FramesSpec
 from thaw.config.units import CharacterUnits, WordUnits
 from thaw.planning import contents
+from thaw.planning.alignments import Alignment, alignment_of
 from thaw.planning.artifacts import Checkpoint, Corpus, CountedUnits, Data, Manifest, Part, Probe, Run
 from thaw.planning.folds import folds_of, whole_name
 from thaw.planning.plan import Study, decodes, with_origins
@@ -42,6 +44,7 @@ class TreatmentsSpec(StudySpec):
     baseline: Name  # the treatment that the others are compared to
     reference: Name | None = None  # a second one, e.g. transfer with nothing frozen
     seeds: Annotated[tuple[Int, ...], Field(min_length=1, max_length=1000)] = (1,)
+    alignment: Name | None = None  # a key of `alignments`: whose states are learnt, where the task is frames
     decoders: Annotated[tuple[Name, ...], Field(min_length=1)]
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("test",)  # that are decoded
     snapshots: Annotated[tuple[Snapshot, ...], Field(min_length=1)] = (BEST,)  # that are decoded, of every run
@@ -60,30 +63,31 @@ class GridSpec(TreatmentsSpec):
 def plan(name: str, spec: GridSpec, config: Config) -> Study:
     """The runs and decodes of a grid, in the order its tables show them. The config has passed `check`."""
     grid = Grid(spec, config)
-    runs = tuple(
-        grid.run(target, treatment, seed)
+    judged = tuple(
+        (grid.run(target, treatment, seed), grid.manifest(target, treatment))
         for whole in spec.targets
         for target in folds_of(whole, config)
         for treatment in spec.treatments
         for seed in spec.seeds
     )
+    runs = tuple({run.id: run for run, _ in judged}.values())
     source = grid.source
     own = (source,) if isinstance(source, Run) else ()
     # The source itself is decoded too: a transfer result means little beside a source that has learnt nothing.
     decoded = [decode for run in own for decode in decodes(run, spec.decoders, config)]
     decoded += [
         decode
-        for run in runs
+        for run, manifest in judged
         for split in spec.splits
         for snapshot in spec.snapshots
-        for decode in decodes(run, spec.decoders, config, split, snapshot)
+        for decode in decodes(run, spec.decoders, config, split, snapshot, manifest)
     ]
     probes = tuple(Probe(run, probe, one) for run in runs for probe, one in spec.probes.items())
     assert source is not None  # a GridSpec has one
     label = source.manifest.corpus.spec.label if isinstance(source, Run) else source.name
     return Study(
         name, spec, runs, tuple(decoded), probes, sources=own, source_label=label, baseline=spec.baseline,
-        reference=spec.reference or "",
+        reference=spec.reference or "", judged=judged,
     )  # fmt: skip
 
 
@@ -100,10 +104,16 @@ class Grid:
 
     def run(self, target: str, treatment: str, seed: int) -> Run:
         """The run of a treatment on a target with a seed; those that it starts from are made first."""
-        key = (target, treatment, seed)
+        together = target in self.config.treatments[treatment].corpora  # one run, whichever of them is asked for
+        key = (treatment if together else target, treatment, seed)
         if key not in self.made:
             self.made[key] = self._run(target, treatment, seed)
         return self.made[key]
+
+    def manifest(self, target: str, treatment: str) -> Manifest:
+        """What a run of a treatment is judged on for a target."""
+        model = model_of(self.config.treatments[treatment], self.spec, self.config)
+        return manifest_of(target, self.config.models[model], self.config)
 
     def _at(self, place: Origin, target: str, seed: int) -> Run | Checkpoint:
         if place.treatment != SOURCE:
@@ -116,17 +126,18 @@ class Grid:
         model_name = model_of(how, self.spec, self.config)
         model = self.config.models[model_name]
         data = self._data(target, how, model)
-        heads = {one.language: one.manifest.text.alphabet for one in data} if len(data) > 1 else {}
+        way = RecipeSpec.model_validate(recipe_of(how, target, self.spec, self.config))
+        alignments = alignments_of(self.spec.alignment, way, self.config, data)
+        heads = {one.language: _letters(one, alignments) for one in data} if len(data) > 1 else {}
         stack = layer_names(model, heads), head_names(model, heads), places(model, heads)
         place = origin(how.start)
         before = seed if how.start_seed is None else how.start_seed
         start = self._at(place, target, before) if place else None
-        alphabet = self.config.languages[how.alphabet].alphabet if how.alphabet else data[0].manifest.text.alphabet
+        alphabet = self.config.languages[how.alphabet].alphabet if how.alphabet else _letters(data[0], alignments)
         loads = [(named_layers([wanted], *stack), origin(text)) for wanted, text in how.load.items()]
         donors = tuple((loaded, place, self._at(place, target, before)) for loaded, place in loads if place)
         reset = named_layers(how.reset, *stack)
         freeze = named_layers(how.freeze, *stack)
-        way = RecipeSpec.model_validate(recipe_of(how, target, self.spec, self.config))
         units = counted_units(way, data[0].manifest)
         recipe = RunRecipe(
             version=train_version(model, stack[0], way, freeze, how.frozen),
@@ -150,13 +161,25 @@ class Grid:
             letters={letter: other for letter, other in how.letters.items() if letter in alphabet},
             heads=heads,
             units=units.hash if units else "",
+            alignments=tuple(one.hash for one in alignments),
         )
-        name = f"{target}-{model_name}-{treatment}-s{seed}"
+        of = () if target in how.corpora else (target,)
+        name = "-".join((*of, model_name, treatment, f"s{seed}"))
         donated = tuple(donor for _, _, donor in donors)
-        return Run(name, recipe, data, treatment, how.label or treatment, seed, model_name, start, donated, units=units)
+        label = how.label or treatment
+        return Run(
+            *(name, recipe, data, treatment, label, seed, model_name, start, donated),
+            units=units,
+            alignments=alignments,
+        )
 
     def _data(self, target: str, how: TreatmentSpec, model: ModelSpec) -> tuple[Data, ...]:
-        """What a treatment trains on: the target, or a part of it, and the corpora beside it."""
+        """What a treatment trains on: the target, or a part of it, and the corpora beside it.
+
+        Where the target is among these, they are what is trained on, in their order: the same run serves all of them.
+        """
+        if target in how.corpora:
+            return tuple(manifest_of(corpus, model, self.config) for corpus in how.corpora)
         own = manifest_of(target, model, self.config)
         first: Data = Part(how.part, own, self.config.parts[how.part]) if how.part else own
         return (first, *(manifest_of(corpus, model, self.config) for corpus in how.corpora))
@@ -172,24 +195,48 @@ class Grid:
             return Checkpoint(source.checkpoint, checkpoint, model, alphabet, contents.of_checkpoint(checkpoint))
         assert source.corpus is not None  # the schema wants one of the two
         assert source.recipe is not None
-        return scratch_run(source.corpus, source.model, source.recipe, source.seed, config, SOURCE)
+        alignment = self.spec.alignment
+        return scratch_run(source.corpus, source.model, source.recipe, source.seed, config, SOURCE, alignment)
 
 
-def scratch_run(corpus: str, model: str, recipe: str, seed: int, config: Config, treatment: str = SCRATCH) -> Run:
-    """The plainest run: a model trained on a corpus from scratch."""
+def alignments_of(name: str | None, recipe: RecipeSpec, config: Config, data: Iterable[Data]) -> tuple[Alignment, ...]:
+    """What a recipe wants of the entry `name` of `alignments`, of each corpus; nothing where it learns text."""
+    if not isinstance(recipe.task, FramesSpec):
+        return ()
+    assert name is not None  # see planning/checks.py
+    return tuple(alignment_of(config, name, one) for one in data)
+
+
+def _letters(data: Data, alignments: Sequence[Alignment]) -> str:
+    """The alphabet of a head; of one that learns states, nothing: its alignment says what they are."""
+    return "" if alignments else data.manifest.text.alphabet
+
+
+def scratch_run(
+    corpus: str,
+    model: str,
+    recipe: str,
+    seed: int,
+    config: Config,
+    treatment: str = SCRATCH,
+    alignment: str | None = None,
+) -> Run:
+    """The plainest run: a model trained on a corpus from scratch; `alignment` names whose states it learns, if any."""
     manifest = manifest_of(corpus, config.models[model], config)
     units = counted_units(config.recipes[recipe], manifest)
+    alignments = alignments_of(alignment, config.recipes[recipe], config, [manifest])
     what = RunRecipe(
         version=TRAIN_VERSION,
         model=config.models[model],
-        alphabet=manifest.text.alphabet,
+        alphabet=_letters(manifest, alignments),
         corpora=(manifest.hash,),
         recipe=unplaced(config.recipes[recipe]),
         seed=seed,
         units=units.hash if units else "",
+        alignments=tuple(one.hash for one in alignments),
     )
     name = f"{corpus}-{model}-{treatment}-s{seed}"
-    return Run(name, what, (manifest,), treatment, treatment, seed, model, units=units)
+    return Run(name, what, (manifest,), treatment, treatment, seed, model, units=units, alignments=alignments)
 
 
 def counted_units(recipe: RecipeSpec, manifest: Manifest) -> CountedUnits | None:
@@ -225,9 +272,10 @@ def model_of(how: TreatmentSpec, spec: TreatmentsSpec, config: Config) -> str:
 
 
 def recipe_of(how: TreatmentSpec, target: str, spec: TreatmentsSpec, config: Config) -> dict[str, Any]:
-    """The study's recipe, changed by the target, then by the treatment."""
+    """The study's recipe, changed by the target, then by the treatment; one run for several targets has none."""
     whole = whole_name(target, config.corpora[target])
-    return {**config.recipes[spec.recipe].model_dump(), **spec.target_recipes.get(whole, {}), **how.recipe}
+    own = {} if target in how.corpora else spec.target_recipes.get(whole, {})
+    return {**config.recipes[spec.recipe].model_dump(), **own, **how.recipe}
 
 
 def unused_draw(seed: int, reset: Iterable[str], origins: Iterable[Run | Checkpoint | None]) -> int:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from thaw.config.decoders import BeamSpec, LanguageModelSpec
+from thaw.config.alignment import SearchSpec
+from thaw.config.decoders import BeamSpec, HybridSpec, LanguageModelSpec
 from thaw.config.schema import StudySpec
 from thaw.config.sources import Split
 from thaw.config.starts import BEST
 from thaw.exhibits.spec import Place
 from thaw.planning import contents
-from thaw.planning.alignments import Alignment, GmmDecode, Graph, Lexicon
+from thaw.planning.alignments import Alignment, GmmDecode, Graph, Lexicon, graph_of
 from thaw.planning.artifacts import (
     Checkpoint,
     Corpus,
@@ -56,6 +57,7 @@ class Study:
     decodes: tuple[Decode, ...]
     probes: tuple[Probe, ...] = ()
     gmms: tuple[GmmDecode, ...] = ()  # what the models of alignments recognise themselves
+    judged: tuple[tuple[Run, Manifest], ...] = ()  # on what, where a run may be judged on several corpora
     sources: tuple[Run, ...] = ()  # runs that the others start from, and that are no results themselves
     source_label: str = ""  # what transfer starts from, as tables print it
     baseline: str = ""  # the treatment that the others are compared to
@@ -67,6 +69,11 @@ class Study:
     def kind(self) -> str:
         """The name of its module in `thaw.studies`."""
         return self.spec.kind
+
+    @property
+    def rows(self) -> tuple[tuple[Run, Manifest], ...]:
+        """Its runs, each with what it is judged on."""
+        return self.judged or tuple((run, run.manifest) for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,8 @@ def resolve(config: Config) -> Plan:
             plan.decodes[decode.id] = decode
             if decode.lm:
                 plan.lms[decode.lm.id] = decode.lm
+            if decode.graph:
+                add_graph(plan, decode.graph)
         for gmm in study.gmms:
             plan.gmms[gmm.id] = gmm
             add_graph(plan, gmm.graph)
@@ -133,6 +142,8 @@ def _add_start(plan: Plan, one: Run | Checkpoint) -> None:
         plan.units[one.units.id] = one.units
     for data in one.data:
         _add_data(plan, data)
+    for alignment in one.alignments:
+        add_alignment(plan, alignment)
 
 
 def _add_data(plan: Plan, data: Data) -> None:
@@ -172,13 +183,25 @@ def with_origins(run: Run | Checkpoint) -> Iterator[Run | Checkpoint]:
 
 
 def decodes(
-    run: Run, names: Iterable[str], config: Config, split: Split = "test", snapshot: str = BEST
+    run: Run,
+    names: Iterable[str],
+    config: Config,
+    split: Split = "test",
+    snapshot: str = BEST,
+    other: Manifest | None = None,
 ) -> Iterator[Decode]:
-    """A snapshot of a run on a split of its target with each of the named decoders."""
+    """A snapshot of a run on a split of its target, or of `other` of its corpora, with each of the named decoders."""
     for name in names:
         decoder = config.decoders[name]
-        lm = _language_model(decoder.language_model, run.manifest) if isinstance(decoder, BeamSpec) else None
-        yield Decode(run, name, decoder, lm, split, snapshot)
+        decode = Decode(run, name, decoder, None, split, snapshot, None if other == run.manifest else other)
+        match decoder:
+            case BeamSpec():
+                decode = replace(decode, lm=_language_model(decoder.language_model, decode.manifest))
+            case HybridSpec():
+                assert decode.alignment is not None  # see planning/checks.py
+                search = SearchSpec(language_model=decoder.language_model)
+                decode = replace(decode, graph=graph_of(config, decode.alignment, search))
+        yield decode
 
 
 def _language_model(spec: LanguageModelSpec, manifest: Manifest) -> LanguageModel:

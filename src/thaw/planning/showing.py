@@ -62,7 +62,7 @@ class Showing:
 def exhibits(plan: Plan) -> dict[tuple[str, str], Showing]:
     """Every exhibit by (study, exhibit): those of each study, then those of all studies together."""
     studies = [study_spec(plan, study) for study in plan.studies]
-    corpora = [run.manifest.corpus for study in plan.studies for run in study.runs]
+    corpora = [manifest.corpus for study in plan.studies for _, manifest in study.rows]
     kinds = {whole_name(one.name, one.spec): one.spec.source for one in corpora}
     shown = {}
     for whole in (*studies, together(studies)):
@@ -94,11 +94,11 @@ def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
         baseline=study.baseline,
         reference=study.reference,
         runs=tuple(
-            run_row(run, decodes, source).model_copy(update={"place": study.places.get(run.treatment)})
-            for run in study.runs
+            run_row(run, decodes, source, manifest).model_copy(update={"place": study.places.get(run.treatment)})
+            for run, manifest in study.rows
         ),
         sources=tuple(run_row(run, decodes) for run in study.sources),
-        corpora=tuple(corpus_row(manifest) for manifest in manifests((*study.sources, *study.runs))),
+        corpora=tuple(corpus_row(manifest) for manifest in manifests([study])),
         transfers=tuple(transfer_row(one) for one in study.transfers),
     )
 
@@ -115,9 +115,12 @@ def speech(sources: Iterable[Source]) -> Speech:
     return "synthesised" if found == {True} else "recorded"
 
 
-def manifests(runs: Iterable[Run]) -> list[Manifest]:
-    """The runs' manifests, each once, in order."""
-    return list({run.manifest.id: run.manifest for run in runs}.values())
+def manifests(studies: Iterable[Study]) -> list[Manifest]:
+    """What the runs of studies are judged on, each once: first what their sources are."""
+    listed = [*studies]
+    found = [run.manifest for study in listed for run in study.sources]
+    found += [manifest for study in listed for _, manifest in study.rows]
+    return list({manifest.id: manifest for manifest in found}.values())
 
 
 def by_run(decodes: Iterable[Decode]) -> dict[str, list[Decode]]:
@@ -128,9 +131,15 @@ def by_run(decodes: Iterable[Decode]) -> dict[str, list[Decode]]:
     return found
 
 
-def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]], source: str = "") -> RunRow:
-    """One run and its decodes, with the paths of their files. `source`: the label of what its study starts from."""
-    corpus = run.manifest.corpus
+def run_row(
+    run: Run, decodes: Mapping[str, Sequence[Decode]], source: str = "", manifest: Manifest | None = None
+) -> RunRow:
+    """One run and its decodes, with the paths of their files.
+
+    `source`: the label of what its study starts from. `manifest`: what it is judged on; its target where not given.
+    """
+    manifest = manifest or run.manifest
+    corpus = manifest.corpus
     recipe = run.recipe
     layers, heads = layer_names(recipe.model, recipe.heads), head_names(recipe.model, recipe.heads)
     return RunRow(
@@ -154,7 +163,7 @@ def run_row(run: Run, decodes: Mapping[str, Sequence[Decode]], source: str = "")
         alike=alike(run),
         record=layout.run(run, "run.json"),
         metrics=layout.run(run, "metrics.jsonl"),
-        decodes=tuple(decode_row(decode) for decode in decodes.get(run.id, ())),
+        decodes=tuple(decode_row(decode) for decode in decodes.get(run.id, ()) if decode.manifest == manifest),
     )
 
 
@@ -239,10 +248,12 @@ def report_spec(plan: Plan, only: str = "") -> ReportSpec:
         for (study, name), one in shown.items()
     )
     decodes = by_run({decode.id: decode for study in studies for decode in study.decodes}.values())
-    targets = {run.id: (run, study.source_label) for study in studies for run in study.runs}
+    targets = {
+        (run.id, manifest.id): (run, study.source_label, manifest) for study in studies for run, manifest in study.rows
+    }
     sources = {run.id: run for study in studies for run in study.sources}
-    corpora = [run.manifest.corpus for run, _ in targets.values()]
-    listed = manifests((*sources.values(), *(run for run, _ in targets.values()))) if only else plan.manifests.values()
+    corpora = [manifest.corpus for _, _, manifest in targets.values()]
+    listed = manifests(studies) if only else plan.manifests.values()
     filtered = Counter(manifest.corpus.name for manifest in listed)
     return ReportSpec(
         version=EXHIBIT_VERSION,
@@ -252,7 +263,7 @@ def report_spec(plan: Plan, only: str = "") -> ReportSpec:
         credits={study.name: study_module(study.kind).CREDIT for study in studies},
         members={study.name: tuple(run.id for run in (*study.sources, *study.runs)) for study in studies},
         exhibits=rows,
-        runs=tuple(run_row(run, decodes, source) for run, source in targets.values()),
+        runs=tuple(run_row(run, decodes, source, manifest) for run, source, manifest in targets.values()),
         sources=tuple(run_row(run, decodes) for run in sources.values()),
         corpora=tuple(
             corpus_row(manifest, manifest.model.kind if filtered[manifest.corpus.name] > 1 else "")
