@@ -245,7 +245,11 @@ def graph_file(wildcards, name):
 def prior_file(wildcards):
     """The alignment whose states a hybrid has: how frequent they are is their prior."""
     decode = PLAN.decodes[wildcards.id]
-    return [layout.alignment(decode.alignment, "train.safetensors")] if decode.graph else []
+    return (
+        [layout.alignment(decode.alignment, "train.safetensors")]
+        if decode.graph
+        else []
+    )
 
 
 def run_alignments(wildcards):
