@@ -178,6 +178,11 @@ def layer_names(spec: ModelSpec, langs: Iterable[str] = ()) -> tuple[str, ...]:
 
 def misfit(spec: ModelSpec, task: TaskSpec, langs: Collection[str] = ()) -> str:
     """Why a model cannot learn a task, in words; empty where it can. `langs`: those that have heads of their own."""
+    reads = isinstance(spec, AwdLstmSpec)
+    if reads != (task.kind == "language-model"):
+        return f"a {spec.kind} learns {'language-model' if reads else 'from speech'}, not {task.kind}"
+    if langs and reads:
+        return "a language model has one language: leave corpora out"
     decodes = heads_beside(spec) > 1
     if decodes != (task.kind == "ctc-attention"):
         wanted = "ctc-attention and no other" if decodes else "anything but ctc-attention"

@@ -67,14 +67,14 @@ def make_decoder(
     """
     if isinstance(spec, HybridSpec):
         return make_hybrid(spec, recogniser, graph, alignment, tune_on)
-    alphabet = recogniser.alphabet
     if isinstance(spec, GreedySpec):
-        return Decoder(lambda scores: greedy(scores, alphabet), {"alpha": None, "beta": None, "tuning": None}, [], None)
+        units = recogniser.spelling
+        return Decoder(lambda scores: greedy(scores, units), {"alpha": None, "beta": None, "tuning": None}, [], None)
     if lm is None or lexicon is None:
         raise UserError("a beam decoder needs --lm and --lexicon (`thaw lm` makes both)")
     from thaw.decoding.beam import BeamDecoder  # only here: greedy decoding needs no flashlight-text
 
-    beam = BeamDecoder(spec, alphabet, lm, lexicon)
+    beam = BeamDecoder(spec, recogniser.alphabet, lm, lexicon)
     alpha, beta, tuning, warnings = spec.alpha, spec.beta, None, []
     if spec.tune is not None:
         if tune_on is None:

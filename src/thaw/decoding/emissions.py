@@ -23,7 +23,7 @@ from thaw.errors import UserError
 from thaw.frontends import features
 from thaw.models import LayeredModel, load_model
 from thaw.training.environment import choose_device, settle
-from thaw.units import EVERY, Alphabet, ByLanguage, Units, of_language, units_from
+from thaw.units import EVERY, Alphabet, ByLanguage, States, Units, of_language, units_from
 
 BATCH_FRAMES = 8192  # frames of a batch, padding included: about 160 s of audio; sets no result, only memory and speed
 
@@ -56,24 +56,27 @@ class Recogniser:
         return replace(self, lang=lang)
 
     @property
+    def spelling(self) -> Units:
+        """The units of its head."""
+        return of_language(self.units, self.lang)
+
+    @property
     def alphabet(self) -> Alphabet:
-        """The characters of its head."""
-        units = of_language(self.units, self.lang)
+        """The characters of its head; UserError where its units are others, which a lexicon cannot spell."""
+        units = self.spelling
         if not isinstance(units, Alphabet):
-            raise UserError(f"decoding knows characters only, not {units.describe()}")
+            raise UserError(f"a beam search with a lexicon needs characters, not {units.describe()}; take greedy")
         return units
 
     @property
     def characters(self) -> str | None:
         """All that its head can write; None of one whose classes are no characters."""
-        units = of_language(self.units, self.lang)
-        return units.characters if isinstance(units, Alphabet) else None
+        return self.spelling.characters if isinstance(self.spelling, Alphabet) else None
 
     @property
     def classes(self) -> int:
-        """V of its head."""
-        units = of_language(self.units, self.lang)
-        return units.classes if isinstance(units, Alphabet) else units.size
+        """V of its head: tied states, or units and the blank."""
+        return self.spelling.size + (not isinstance(self.spelling, States))
 
     def log_probs(self, clips: Sequence[NDArray[np.int16]]) -> list[LogProbs]:
         """Natural log-probabilities (T, V) of each clip of 16 kHz samples, in the order given; one batch."""

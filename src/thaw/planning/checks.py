@@ -15,6 +15,7 @@ from thaw.config.starts import BEST, SOURCE, origin
 from thaw.errors import suggestion
 from thaw.planning import hybrids
 from thaw.planning.grid import TreatmentsSpec, model_of, recipe_of
+from thaw.planning.text_checks import check_text
 
 if TYPE_CHECKING:
     from thaw.config.config import Config
@@ -166,6 +167,9 @@ def _treatment(name: str, how: TreatmentSpec, where: str, spec: TreatmentsSpec, 
     recipe = config.recipes[spec.recipe].model_dump()
     lines = list(_recipe_lines(f"{here}.recipe", {**recipe, **how.recipe}))
     yield from lines
+    if not lines:
+        whole = RecipeSpec.model_validate({**recipe, **how.recipe})
+        yield from check_text(here, how, whole, (*spec.targets, *how.corpora), spec.decoders, config)
     if not lines and (how.model or how.corpora or "task" in how.recipe):  # else it is what the study's model learns
         changed = RecipeSpec.model_validate({**recipe, **how.recipe})
         if problem := misfit(config.models[model_of(how, spec, config)], changed.task, how.corpora):

@@ -169,7 +169,7 @@ def facts(batches: Batches) -> dict[str, Any]:
     """What a record says of the splits."""
     splits, warnings = {}, []
     for split, listed in batches.utterances.items():
-        letters = batches.speaking[split].alphabet.characters
+        letters = batches.speaking[split].characters
         references, said = check_references([u.text for u in listed], letters, None)
         seconds = sum(u.samples for u in listed) / 16000
         splits[split] = {"utterances": len(listed), "audio_seconds": round(seconds, 3), "references": references}
