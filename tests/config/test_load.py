@@ -56,6 +56,10 @@ def test_the_default_config_is_valid() -> None:
             ["frozen-0.recipe", "constant schedule"],
         ),
         (
+            {"decoders": {"both": {"kind": "joint"}}, "studies": {"freezing": {"decoders": ["greedy", "both"]}}},
+            ["studies.freezing.decoders", "'both' needs a model with a decoder", "models.deepspeech"],
+        ),
+        (
             {"recipes": {"finetune": {"task": {"kind": "ctc-attention"}}}},
             ["studies.freezing:", "models.deepspeech", "recipes.finetune", "without a decoder", "not ctc-attention"],
         ),

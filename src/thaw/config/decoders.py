@@ -53,6 +53,21 @@ class BeamSpec(Strict):
     tune: TuningSpec | None = None
 
 
+class JointSpec(Strict):
+    """Beam search of a decoder and CTC together (Watanabe et al. 2017), as ESPnet does it; without a language model.
+
+    Of a model with CTC alone, `ctc_weight: 1` searches for the likeliest text instead of the likeliest path.
+    """
+
+    kind: Literal["joint"]
+    label: str = "joint"
+    beam: Annotated[Int, Field(ge=1, le=1000)] = 20
+    ctc_weight: Annotated[Float, Field(ge=0, le=1)] = 0.3
+    penalty: Weight = 0.0  # what each label adds to the score of a hypothesis that ends
+    max_length_ratio: Annotated[Float, Field(ge=0, le=10)] = 0.0  # labels per frame of the encoder; 0: until it is over
+    min_length_ratio: Annotated[Float, Field(ge=0, le=1)] = 0.0
+
+
 class PerplexitySpec(Strict):
     """What a language model makes of every unit of a split, which is read as one text from its beginning to its end."""
 
@@ -85,4 +100,4 @@ class HybridSpec(Strict):
         return len(self.scales) * len(self.prior_scales) > 1
 
 
-DecoderSpec = Annotated[GreedySpec | BeamSpec | PerplexitySpec | HybridSpec, Field(discriminator="kind")]
+DecoderSpec = Annotated[GreedySpec | BeamSpec | JointSpec | PerplexitySpec | HybridSpec, Field(discriminator="kind")]

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw.config.decoders import BeamSpec, DecoderSpec, GreedySpec, HybridSpec, PerplexitySpec
+from thaw.config.decoders import BeamSpec, DecoderSpec, GreedySpec, HybridSpec, JointSpec, PerplexitySpec
 from thaw.config.starts import BEST
 from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser, read_features
 from thaw.decoding.greedy import greedy
+from thaw.decoding.joint import joint
 from thaw.decoding.perplexity import perplexity
 from thaw.errors import UserError
 from thaw.training import environment
 from thaw.units import EVERY
 
 Decode = Callable[[LogProbs], str]
+
+NO_WEIGHTS: dict[str, Any] = {"alpha": None, "beta": None, "tuning": None}  # of a language model: there is none
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def make_decoder(
         return make_hybrid(spec, recogniser, graph, alignment, tune_on)
     if isinstance(spec, GreedySpec):
         units = recogniser.spelling
-        return Decoder(lambda scores: greedy(scores, units), {"alpha": None, "beta": None, "tuning": None}, [], None)
+        return Decoder(lambda scores: greedy(scores, units), NO_WEIGHTS, [], None)
     if lm is None or lexicon is None:
         raise UserError("a beam decoder needs --lm and --lexicon (`thaw lm` makes both)")
     from thaw.decoding.beam import BeamDecoder  # only here: greedy decoding needs no flashlight-text
@@ -145,19 +148,28 @@ def decode(
     began = time.perf_counter()
     utterances = read_utterances(manifest)
     recogniser = with_head(load_recogniser(model, device, threads, snapshot), utterances, manifest)
-    decoder = make_decoder(spec, recogniser, lm, lexicon, tune_on, graph, alignment)
+    decoder = (
+        None if isinstance(spec, JointSpec) else make_decoder(spec, recogniser, lm, lexicon, tune_on, graph, alignment)
+    )
     tuned = time.perf_counter()
-    rows = hypotheses(decoder.decode, emissions(recogniser, read_features(recogniser, utterances)))
+    read = read_features(recogniser, utterances)
+    if isinstance(spec, JointSpec):
+        rows = as_rows(joint(spec, recogniser, read))
+    else:
+        assert decoder is not None
+        rows = hypotheses(decoder.decode, emissions(recogniser, read))
     ended = time.perf_counter()
     seconds = sum(u.samples for u in utterances) / 16000
-    references, warnings = check_references([u.text for u in utterances], recogniser.characters, decoder.vocabulary)
+    references, warnings = check_references(
+        [u.text for u in utterances], recogniser.characters, decoder.vocabulary if decoder else None
+    )
     record = {
         "decoder": spec.model_dump(mode="json"),
-        **decoder.record,
+        **(decoder.record if decoder else NO_WEIGHTS),
         "utterances": len(utterances),
         "audio_seconds": round(seconds, 3),
         "references": references,
-        "warnings": [*decoder.warnings, *warnings],
+        "warnings": [*(decoder.warnings if decoder else []), *warnings],
         "environment": environment.record(recogniser.device, processes=1),
         "cost": {
             "seconds": round(ended - began, 3),
@@ -169,8 +181,12 @@ def decode(
 
 
 def hypotheses(decode: Decode, scored: Iterable[tuple[Utterance, LogProbs]]) -> list[dict[str, str]]:
-    """Rows {id, speaker, reference, hypothesis} of utterances with their log-probabilities, sorted by id."""
-    texts = [(utterance, decode(scores)) for utterance, scores in scored]
+    """Rows of utterances with their log-probabilities, see `as_rows`."""
+    return as_rows((utterance, decode(scores)) for utterance, scores in scored)
+
+
+def as_rows(texts: Iterable[tuple[Utterance, str]]) -> list[dict[str, str]]:
+    """Rows {id, speaker, reference, hypothesis} of utterances with what was recognised in them, sorted by id."""
     return [
         {"id": u.id, "speaker": u.speaker, "reference": u.text, "hypothesis": text}
         for u, text in sorted(texts, key=lambda pair: pair[0].id)

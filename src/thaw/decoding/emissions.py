@@ -98,6 +98,14 @@ class Recogniser:
             x, lengths = self.model(*self._there(batch), done=done, upto=upto)
         return Features(x.cpu(), lengths.cpu())
 
+    def encoded(self, batch: Features) -> tuple[Tensor, Tensor]:
+        """What the layers below the heads make of a batch: frames (B, T, H) on the device, valid ones (B,)."""
+        if batch.x.shape[1] == 0:
+            return torch.zeros(len(batch.x), 1, 1, device=self.device), batch.lengths.to(self.device)
+        with torch.inference_mode():
+            x, frames = self.model(*self._there(batch), upto=len(self.model.trunk))
+        return x, frames
+
     def scores(self, batch: Features, done: int = 0) -> list[LogProbs]:
         """Natural log-probabilities (T, V) of each utterance of a batch, which `done` layers have made."""
         if batch.x.shape[1] == 0:

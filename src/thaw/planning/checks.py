@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from thaw.config.decoders import JointSpec
 from thaw.config.layers import WORDS, named_layers
-from thaw.config.models import head_names, layer_names, misfit, places
+from thaw.config.models import head_names, heads_beside, layer_names, misfit, places
 from thaw.config.schema import RecipeSpec, TreatmentSpec
 from thaw.config.sources import OwnSource
 from thaw.config.starts import BEST, SOURCE, origin
@@ -34,6 +35,10 @@ def check(name: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     if missing or any(config.corpora[corpus].language not in config.languages for corpus in named):
         return
     yield from _learnt(where, spec.model, spec.recipe, config)
+    for name_of in spec.decoders:
+        decoder = config.decoders[name_of]
+        if isinstance(decoder, JointSpec) and decoder.ctc_weight < 1 and heads_beside(config.models[spec.model]) < 2:
+            yield f"{where}.decoders: {name_of!r} needs a model with a decoder, which models.{spec.model} is not"
     yield from _source(where, spec, config)
     yield from hybrids.check(where, spec, config)
     recipe = config.recipes[spec.recipe].model_dump()
