@@ -64,6 +64,7 @@ class DonorsSpec(Strict):
     """Section 3: classifiers of trainings on shares of the data or up to epochs, and what is trained below them."""
 
     cascade: Name  # whose model, corpus, recipe and decoders these are
+    corpus: Name | None = None  # another corpus than that
     shares: Annotated[tuple[Name, ...], Field(min_length=1)]  # keys of `parts`, the largest last
     unseen: Name  # the part that the donors have not seen
     classifier: Layers = ("last-2",)
@@ -96,7 +97,9 @@ def treatments(spec: Spec, config: Config) -> dict[str, Made]:
     for name, cascade in spec.cascades.items():
         made |= {f"{name}-{key}": one for key, one in _cascade(name, cascade, spec, config)}
     if spec.donors:
-        made |= dict(_donors(spec.donors, spec.cascades[spec.donors.cascade], config))
+        cascade = spec.cascades[spec.donors.cascade]
+        more = {"corpus": spec.donors.corpus} if spec.donors.corpus else {}
+        made |= dict(_donors(spec.donors, cascade.model_copy(update=more), config))
     return made
 
 

@@ -144,6 +144,7 @@ def _names(where: str, one: CascadeSpec, spec: Spec, config: Config) -> Iterator
 def _donor_names(where: str, donors: DonorsSpec, spec: Spec, config: Config) -> Iterator[str]:
     tables: list[tuple[str, Iterable[str], Mapping[str, Any]]] = [
         ("cascade", [donors.cascade], spec.cascades),
+        ("corpus", [donors.corpus] if donors.corpus else [], config.corpora),
         ("shares", donors.shares, config.parts),
         ("unseen", [donors.unseen], config.parts),
     ]
