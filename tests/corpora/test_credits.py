@@ -18,7 +18,7 @@ def credited(**source: Any) -> tuple[str, str]:
 
 def test_every_published_corpus_has_both() -> None:
     kinds = {get_args(one.model_fields["kind"].annotation)[0] for one in get_args(get_args(PlainSource)[0])}
-    assert kinds - {"prompts"} - CREDITS.keys() == {"manifest", "table"}
+    assert kinds - {"prompts"} - CREDITS.keys() == {"manifest", "table", "kaldi", "text"}
     assert all(licence and citation for licence, citation in CREDITS.values())
 
 
@@ -33,3 +33,5 @@ def test_a_union_has_each_of_its_parts_once() -> None:
     parts = {"a": {"kind": "prompts", "voice": "en"}, "b": {"kind": "librispeech"}, "c": {"kind": "librispeech"}}
     assert credited(kind="union", parts=parts)[0] == "CC BY-SA 3.0; CC BY 4.0"
     assert credited(kind="table", path="x") == ("", "")
+    assert credited(kind="text", path="x") == ("", "")
+    assert credited(kind="text", packages=["scipy", "numpy"]) == ("BSD-3-Clause", "docstrings of scipy, numpy")

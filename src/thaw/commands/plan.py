@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
 
 def amount_of(manifest: Manifest) -> Amount | None:
     """Counts of a corpus: of its manifests, of its listing, of its source; None where nothing is known yet."""
+    from thaw.config.sources import TEXTS
     from thaw.files import read_json
     from thaw.planning import layout
     from thaw.planning.estimate import SPLIT_NAMES, Amount, Part, amount
@@ -74,6 +75,8 @@ def amount_of(manifest: Manifest) -> Amount | None:
     listing = Path(layout.utterances(manifest.corpus)).with_name("source.json")
     if not listing.exists():
         return known
+    if isinstance(manifest.corpus.spec.source, TEXTS):
+        return amount(read_json(listing)["splits"], 0.0, "counted in its listing, before filtering")
     seconds, how = mean_seconds(known)
     return amount(read_json(listing)["splits"], seconds, f"counted in its listing, before filtering; {how}")
 

@@ -12,8 +12,10 @@ CREDITS = {  # licence and citation by kind; the user's own corpora have none he
         "Panayotov et al. 2015, LibriSpeech: an ASR corpus based on public domain audio books",
     ),
     "mls": ("CC BY 4.0", "Pratap et al. 2020, MLS: A Large-Scale Multilingual Dataset for Speech Research"),
+    "wikitext": ("CC BY-SA 3.0; GFDL", "Merity et al. 2016, Pointer Sentinel Mixture Models"),
     "swiss-parliament": ("MIT", "Plüss et al. 2021, Swiss Parliaments Corpus"),
 }
+DOCSTRINGS = dict.fromkeys(("scipy", "numpy", "pandas", "networkx", "sympy"), "BSD-3-Clause")  # by package
 PROMPTS = {  # licence and reader, as the packages' copyright files have them
     "en": ("CC BY-SA 3.0", "Allison Smith"),
     "es": ("CC BY-SA 3.0", "Allison Smith"),
@@ -40,6 +42,9 @@ def credit(source: Source) -> tuple[str, str]:
         found = [credit(part) for part in source.parts.values()]
         licences, citations = (list(dict.fromkeys(filter(None, column))) for column in zip(*found, strict=True))
         return "; ".join(licences), "; ".join(citations)
+    if source.kind == "text" and not source.path and not source.splits:
+        licences = list(dict.fromkeys(DOCSTRINGS.get(package, "") for package in source.packages))
+        return "; ".join(filter(None, licences)), f"docstrings of {', '.join(source.packages)}"
     if source.kind == "prompts":
         licence, reader = PROMPTS[source.voice]
         citation = f"asterisk-core-sounds-{source.voice}, recorded by {reader}"
