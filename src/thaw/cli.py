@@ -21,7 +21,7 @@ from thaw.console import console
 from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR, Unfinished, UserError, cure, on_one_line
 
 RULES = (
-    *("fetch", "audio", "manifest", "part", "lm", "units", "checkpoint"),
+    *("fetch", "audio", "manifest", "part", "lm", "lexicon", "align", "graph", "gmm", "units", "checkpoint"),
     *("train", "decode", "probe", "evidence", "score", "exhibit", "report"),
 )
 PEOPLE = ("runs", "plan", "why", "gc", "verify", "transcribe", "features", "layers")

@@ -90,6 +90,9 @@ shell.prefix(f'set -eu; export PATH={BESIDE}:"$PATH"; ')
 # Runs that keep snapshots have outputs that others have not, so they have a rule of their own.
 KEEPING = "|".join(id for id, run in PLAN.runs.items() if run.keeps) or "-"
 
+# What the models of alignments recognise lies beside all other hypotheses, and has a rule of its own.
+GMMS = "|".join(PLAN.gmms) or "-"
+
 
 wildcard_constraints:
     id="[a-z0-9-]+",
@@ -131,6 +134,9 @@ FOR_STUDY |= {
 
 # Within a study, all that others start from goes first, with what it is made from: they wait for it.
 FIRST = {
+    *PLAN.lexicons,
+    *PLAN.alignments,
+} | {
     made
     for later in PLAN.runs.values()
     for run in later.waits_for

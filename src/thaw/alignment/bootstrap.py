@@ -91,6 +91,8 @@ def bootstrap(
     """
     if not utterances:
         raise UserError("nothing to train the alignment on: no utterance of train can be aligned (see its rejects)")
+    if resume and resume.stage == "triphone" and resume.iteration > spec.iterations:
+        return resume
     chosen = draw(utterances, spec.hours, spec.seed)
     job = Job(tuple(chosen), _cut(lexicon, chosen), lexicon.phones, spec.seed)
     with Workers(job, processes) as workers:
@@ -98,7 +100,8 @@ def bootstrap(
         if moment.stage == "monophone":
             moment = _monophone(spec, workers, moment, _longest(chosen, spec.mono_hours), keep)
             keep(moment := Moment("triphone", 1, _in_context(spec, workers, moment.model), moment.log))
-        return _triphone(spec, workers, moment, keep)
+        workers.each("begin", moment.model, _whole(), False)
+        return _iterate(spec, workers, moment, spec.iterations, spec.gaussians, keep)
 
 
 def _cut(lexicon: Lexicon, utterances: Sequence[Utterance]) -> Lexicon:
@@ -129,11 +132,6 @@ def _monophone(spec: AlignmentSpec, workers: Workers, moment: Moment, longest: i
     if moment.iteration == 1:
         keep(moment)
     return _iterate(spec, workers, moment, spec.mono_iterations, spec.mono_gaussians, keep)
-
-
-def _triphone(spec: AlignmentSpec, workers: Workers, moment: Moment, keep: Keep) -> Moment:
-    workers.each("begin", moment.model, _whole(), False)
-    return _iterate(spec, workers, moment, spec.iterations, spec.gaussians, keep)
 
 
 def _whole() -> int:

@@ -7,22 +7,25 @@ a GMM or a network, and is several times faster than one that reads transitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from thaw.alignment import kaldi
-from thaw.alignment.acoustic import Hmm
-from thaw.alignment.fsts import Symbols, lexicon_fst_for_search
-from thaw.alignment.lexicon import Lexicon
+from thaw.alignment.acoustic import Hmm, load
+from thaw.alignment.fsts import Symbols, lexicon_fst_for_search, symbols
+from thaw.alignment.lexicon import Lexicon, known_words, read_lexicon
 from thaw.alignment.tree import CENTRE
 from thaw.alignment.viterbi import SELF_LOOP_SCALE
+from thaw.canonical import file_sha256
+from thaw.config.decoders import LanguageModelSpec
 from thaw.errors import UserError
 from thaw.files import read_json, read_text, replacing, verify, write_json, write_text
+from thaw.lm.build import Text, estimate_arpa, measure, sentences_of
 
-FST, WORDS, RECORD = "graph.fst", "words.txt", "graph.json"  # the files of a graph
+WORDS, RECORD = "words.txt", "graph.json"  # beside the graph itself
 CONTEXT = 3  # phones
 
 
@@ -73,9 +76,10 @@ def _language_model(arpa: Path, numbers: Symbols) -> Any:
     with TemporaryDirectory(prefix="thaw-graph-") as folder:
         table = Path(folder) / "words"
         table.write_text(numbers.table(), encoding="utf-8")
-        text = kaldi.arpa().arpa2fst(
-            input_arpa=str(arpa), disambig_symbol="#0", read_symbol_table=str(table), max_arpa_warnings=0
-        )
+        with kaldi.quiet():
+            text = kaldi.arpa().arpa2fst(
+                input_arpa=str(arpa), disambig_symbol="#0", read_symbol_table=str(table), max_arpa_warnings=0
+            )
     grammar = kf.compile(text)
     kf.arcsort(grammar, sort_type="ilabel")
     return grammar
@@ -91,24 +95,59 @@ def _relabel(fst: Any, new: Callable[[int], int]) -> None:
             fst.add_arc(state, kf.StdArc(new(label), output, weight, following))
 
 
-def write_graph(folder: Path, graph: Graph, record: dict[str, Any]) -> None:
-    """Write a graph's three files."""
-    with replacing(folder / FST) as temporary:
+def make(
+    spec: LanguageModelSpec, text: Text, tested: Sequence[Path], model_path: Path, lexicon_path: Path, out: Path
+) -> dict[str, Any]:
+    """Write the graph of a model, a lexicon and the n-gram model of a text; gives its record.
+
+    Words that the lexicon lacks, or says with phones that the model lacks, are left out, and counted. `tested`:
+    manifests whose perplexity is recorded. UserError where no word is left.
+    """
+    model, _ = load(model_path)
+    lexicon, wrong = known_words(read_lexicon(lexicon_path), model.phones)
+    vocabulary = text.vocabulary()
+    lexicon = Lexicon({word: lexicon.words[word] for word in vocabulary if word in lexicon.words})
+    if not lexicon.words:
+        said = f" (its phones: {wrong})" if wrong else ""
+        raise UserError(f"{lexicon_path}: has no word of the text that the acoustic model can say{said}")
+    numbers = symbols(model.phones[1:], lexicon)
+    with TemporaryDirectory(prefix="thaw-graph-") as folder:
+        arpa = estimate_arpa(text.sentences, spec, Path(folder))
+        tests = {manifest.stem: measure(arpa, sentences_of(manifest)) for manifest in tested}
+        graph = Graph(compose(model.hmm, lexicon, numbers, arpa), numbers.words, model.mixtures.num_states)
+    record = {
+        "language_model": spec.model_dump(mode="json"),
+        "gmm_sha256": file_sha256(model_path),
+        "lexicon_sha256": file_sha256(lexicon_path),
+        "sentences": len(text.sentences),
+        "excluded_sentences": text.excluded,
+        "unknown_phones": wrong.split(),
+        "words_left_out": len(vocabulary) - len(lexicon.words),
+        "tested_on": tests,
+        "nodes": graph.fst.num_states,
+        "arcs": sum(graph.fst.num_arcs(state) for state in range(graph.fst.num_states)),
+    }
+    write_graph(out, graph, record)
+    return {**record, "words": len(graph.words)}
+
+
+def write_graph(path: Path, graph: Graph, record: dict[str, Any]) -> None:
+    """Write a graph, and its words and its record beside it."""
+    with replacing(path) as temporary:
         graph.fst.write(str(temporary))
-    write_text(folder / WORDS, "".join(f"{word}\n" for word in graph.words))
-    write_json(folder / RECORD, {**record, "num_states": graph.num_states, "words": len(graph.words)})
+    write_text(path.with_name(WORDS), "".join(f"{word}\n" for word in graph.words))
+    write_json(path.with_name(RECORD), {**record, "num_states": graph.num_states, "words": len(graph.words)})
 
 
-def read_graph(folder: Path) -> Graph:
-    """Read a graph's files; UserError where one is missing, damaged or none of thaw's."""
-    words = tuple(read_text(folder / WORDS).splitlines())
-    record = read_json(folder / RECORD)
-    path = folder / FST
-    verify(path)
+def read_graph(path: Path) -> Graph:
+    """Read a graph, with what lies beside it; UserError where one is missing, damaged or none of thaw's."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    words = tuple(read_text(path.with_name(WORDS)).split("\n")[:-1])
+    record = read_json(path.with_name(RECORD))
+    verify(path)
     if not isinstance(record, dict) or record.get("words") != len(words) or "num_states" not in record:
-        raise UserError(f"{folder / RECORD}: not the record of a graph of thaw's; run the `graph` rule")
+        raise UserError(f"{path.with_name(RECORD)}: not the record of a graph of thaw's; run the `graph` rule")
     fst = kaldi.fst().StdVectorFst.read(str(path))
     if fst is None:
         raise UserError(f"{path}: not a graph; delete it and run the `graph` rule")

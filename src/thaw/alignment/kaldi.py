@@ -8,6 +8,10 @@ before anything is imported.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -35,6 +39,20 @@ def arpa() -> Any:
 def features() -> Any:
     """kaldi_native_fbank: Kaldi's features."""
     return _load("kaldi_native_fbank")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the libraries print on standard error themselves, past Python, while the block runs."""
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 @cache

@@ -6,12 +6,12 @@ A word may have several lines. Phones are whatever the file calls them; `SIL` is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from thaw.errors import UserError
+from thaw.errors import UserError, suggestion
 from thaw.files import read_text, write_text
 
 SILENCE = "SIL"
@@ -38,8 +38,8 @@ class Lexicon:
         return list(dict.fromkeys(word for word in text.split() if word not in self.words))
 
 
-def read_lexicon(path: Path) -> Lexicon:
-    """Read a lexicon; UserError names the line that is none of one."""
+def read_lexicon(path: Path, inventory: Sequence[str] = ()) -> Lexicon:
+    """Read a lexicon; UserError names the line that is none of one, or has a phone outside a given inventory."""
     words: dict[str, list[Phones]] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
@@ -52,6 +52,8 @@ def read_lexicon(path: Path) -> Lexicon:
             raise UserError(f"{path}:{number}: {word!r} is a name of Kaldi's, and can be no word")
         if wrong := next((phone for phone in phones if phone == SILENCE or phone[0] in "#<"), ""):
             raise UserError(f"{path}:{number}: {wrong!r} is a name of thaw's or Kaldi's, and can be no phone of a word")
+        if unknown := next((phone for phone in phones if inventory and phone not in inventory), ""):
+            raise UserError(f"{path}:{number}: {word!r} has the phone {unknown!r}; {suggestion(unknown, inventory)}")
         if phones not in words.setdefault(word, []):
             words[word].append(phones)
     if not words:
@@ -65,15 +67,12 @@ def write_lexicon(path: Path, lexicon: Lexicon) -> None:
     write_text(path, "".join(lines))
 
 
-def check_phones(lexicon: Lexicon, path: Path, known: Iterable[str]) -> None:
-    """UserError, with the first word that has it, where a lexicon has a phone that a model has not."""
-    inventory = set(known)
-    for word, said in lexicon.words.items():
-        for phone in (phone for phones in said for phone in phones if phone not in inventory):
-            raise UserError(
-                f"{path}: {word!r} has the phone {phone!r}, which the acoustic model does not know; "
-                f"it knows {' '.join(sorted(inventory))}"
-            )
+def known_words(lexicon: Lexicon, phones: Iterable[str]) -> tuple[Lexicon, str]:
+    """The pronunciations that a model with these phones can say, and the phones of the others, with spaces between."""
+    known = set(phones)
+    kept = {word: tuple(one for one in said if known.issuperset(one)) for word, said in lexicon.words.items()}
+    wrong = " ".join(phone for phone in lexicon.phones if phone not in known)
+    return Lexicon({word: said for word, said in kept.items() if said}), wrong
 
 
 def by_espeak(words: Iterable[str], voice: str) -> Lexicon:

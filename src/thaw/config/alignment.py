@@ -24,6 +24,7 @@ class FileLexicon(Strict):
 
     kind: Literal["file"]
     path: str
+    phones: tuple[str, ...] = ()  # all that there are: another one in the file is an error; any where empty
 
 
 LexiconSpec = Annotated[EspeakLexicon | FileLexicon, Field(discriminator="kind")]

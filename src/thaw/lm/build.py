@@ -120,21 +120,30 @@ def read_lexicon(path: Path) -> dict[str, list[str]]:
     return words
 
 
-def estimate(text: Path, spec: LanguageModelSpec, binary: Path, scratch: Path) -> None:
-    """Text file (one sentence a line) -> KenLM trie. UserError repeats lmplz's own last line where it refuses."""
-    arpa = scratch / "lm.arpa"
+def estimate_arpa(sentences: Iterable[str], spec: LanguageModelSpec, scratch: Path) -> Path:
+    """Sentences -> ARPA file, in the folder `scratch`. UserError repeats lmplz's own last line where it refuses."""
+    text, arpa = scratch / "text", scratch / "lm.arpa"
+    text.write_text("".join(f"{sentence}\n" for sentence in sentences), encoding="utf-8")
     command = [tool("lmplz"), "--order", str(spec.order), "--memory", SORTING_MEMORY, "--temp_prefix", f"{scratch}/"]
     if spec.prune:
         command += ["--prune", *map(str, spec.prune)]
     if spec.discount_fallback:
         command += ["--discount_fallback"]
     _call([*command, "--text", str(text), "--arpa", str(arpa)])
+    return arpa
+
+
+def pack(arpa: Path, binary: Path, scratch: Path) -> None:
+    """ARPA file -> KenLM trie."""
     _call([tool("build_binary"), "-T", f"{scratch}/", "trie", str(arpa), str(binary)])
 
 
-def measure(binary: Path, sentences: Sequence[str]) -> dict[str, Any]:
-    """Perplexity (words and sentence ends, unknown words left out) and share of unknown words of sentences."""
-    output = _call([tool("query"), "-v", "summary", str(binary)], "\n".join(sentences) + "\n")
+def measure(model: Path, sentences: Sequence[str]) -> dict[str, Any]:
+    """Perplexity (words and sentence ends, unknown words left out) and share of unknown words of sentences.
+
+    `model` is a binary or an ARPA file.
+    """
+    output = _call([tool("query"), "-v", "summary", str(model)], "\n".join(sentences) + "\n")
     found = dict(re.findall(r"^(Perplexity excluding OOVs|OOVs):\s*(\S+)$", output, re.MULTILINE))
     words = sum(len(sentence.split()) for sentence in sentences)
     unknown = int(found["OOVs"])
@@ -179,9 +188,7 @@ def make(
         )
     with tempfile.TemporaryDirectory(prefix="thaw-lm-") as folder, replacing(binary) as temporary:
         scratch = Path(folder)
-        sentences = scratch / "text"
-        sentences.write_text("".join(f"{sentence}\n" for sentence in text.sentences), encoding="utf-8")
-        estimate(sentences, spec, temporary, scratch)
+        pack(estimate_arpa(text.sentences, spec, scratch), temporary, scratch)
     write_text(lexicon, "".join(f"{lexicon_line(word)}\n" for word in vocabulary))
     return {
         "language_model": spec.model_dump(mode="json"),

@@ -44,8 +44,9 @@ class Lexicon:
 
     @cached_property
     def hash(self) -> str:
-        spec = {"kind": self.spec.kind} if isinstance(self.spec, FileLexicon) else json_of(self.spec)
-        what = [LEXICON_VERSION, self.manifest.language, spec, self.manifest.hash, *self.content]
+        # Of the user's file, what it holds says what it is, and not where it lies.
+        spec = semantic(self.spec, "path") if isinstance(self.spec, FileLexicon) else semantic(self.spec)
+        what = [LEXICON_VERSION, self.manifest.language, self.spec.kind, spec, self.manifest.hash, *self.content]
         return digest(what)
 
     @property
@@ -57,11 +58,6 @@ class Lexicon:
         """The user's own files that it is made from."""
         own = self.spec.path if isinstance(self.spec, FileLexicon) else ""
         return [path for path in (own, self.extra_text) if path]
-
-
-def json_of(spec: EspeakLexicon) -> dict[str, object]:
-    """What of espeak-ng's lexicon makes it another one."""
-    return {"kind": spec.kind, **semantic(spec)}
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,10 @@ KINDS = {
     layout.LMS: _kind(r"lm\.(binary|json)|lexicon\.txt", "lm.json", "order"),
     layout.LEXICONS: _kind(r"lexicon\.(txt|json)", "lexicon.json", "lexicon"),
     layout.ALIGNMENTS: _kind(
-        r"(gmm|train|dev|test)\.safetensors|rejects\.tsv|alignment\.json", "alignment.json", "alignment", "iterations"
+        r"(gmm|train|dev|test)\.safetensors|rejects\.tsv|alignment\.json|state",
+        "alignment.json",
+        "alignment",
+        "iterations",
     ),
     layout.GRAPHS: _kind(r"graph\.(fst|json)|words\.txt", "graph.json", "language_model", "num_states"),
     layout.MANIFESTS: _kind(
