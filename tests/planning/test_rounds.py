@@ -26,7 +26,6 @@ SECTION: dict[str, Any] = {
     "model": "conformer",
     "corpus": "german",
     "recipe": "rounds",
-    "probe": "blocks",
     "baseline": "none",
     "seeds": [1, 2],
     "schemes": {
@@ -36,7 +35,7 @@ SECTION: dict[str, Any] = {
         "flat-20": {"label": "Flat20", "dropout": {"rate": 0.2}},
     },
 }
-BASES = Bases(["conformer"], ["blocks"], [1, 2], "de")
+BASES = Bases(["conformer"], [1, 2], "de")
 
 
 def config_of(over: dict[str, Any] | None = None) -> Config:
@@ -95,7 +94,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "model": ({"model": "quartznet"}, "model: 'quartznet' is not there"),
     "corpus": ({"corpus": "germn"}, "did you mean 'german'"),
     "language": ({"corpus": "english"}, "'english' is en, the base de"),
-    "probe": ({"probe": "layers"}, "probe: 'layers' is not there"),
     "learner": ({"recipe": "finetune"}, "the learner of 'finetune' is central, not federated"),
     "twice": ({"recipe": "dropping"}, "'dropping' says what to drop, and so do the schemes"),
     "seeds": ({"seeds": [1, 3]}, "no base was trained with 3"),

@@ -40,10 +40,9 @@ class SchemeSpec(Strict):
 class FederationSpec(Strict):
     """The base, whose speakers go on with it, how, and what each scheme has their networks lack."""
 
-    model: Name  # of the study: its runs are the bases
+    model: Name  # a key of the study's models: its runs are the bases, and their probes rank the layers
     corpus: Name  # its speakers are the clients; judged on its dev and test
     recipe: Name  # whose learner is federated, and says nothing of dropout
-    probe: Name  # of the study: it ranks the layers
     schemes: Annotated[dict[Name, SchemeSpec], Field(min_length=1)]
     baseline: Name  # the scheme that the others are compared to: without dropout
     seeds: Annotated[tuple[Int, ...], Field(min_length=1, max_length=1000)] = (1,)
@@ -88,7 +87,7 @@ def plan_federation(
 
 def federated_run(spec: FederationSpec, name: str, scheme: SchemeSpec, seed: int, base: Base, config: Config) -> Run:
     """The run of one scheme with one seed."""
-    model = config.models[spec.model]
+    model = base.run.recipe.model
     manifest = manifest_of(spec.corpus, model, config)
     way = recipe_of(spec, name, config)
     ranked = bool(scheme.dropout and scheme.dropout.ranked)
@@ -104,8 +103,8 @@ def federated_run(spec: FederationSpec, name: str, scheme: SchemeSpec, seed: int
     )
     treatment = f"{PREFIX}{name}"
     return Run(
-        f"{spec.corpus}-{spec.model}-{treatment}-s{seed}", recipe, (manifest,), treatment, scheme.label, seed,
-        spec.model, start=base.run, ranking=base.probe if ranked else None,
+        f"{spec.corpus}-{base.run.model}-{treatment}-s{seed}", recipe, (manifest,), treatment, scheme.label, seed,
+        base.run.model, start=base.run, ranking=base.probe if ranked else None,
     )  # fmt: skip
 
 
@@ -123,7 +122,6 @@ class Bases(NamedTuple):
     """The trainings that a federation may start from."""
 
     models: Sequence[str]
-    probes: Sequence[str]
     seeds: Sequence[int]
     language: str
 
@@ -134,7 +132,6 @@ def check_federation(where: str, spec: FederationSpec, study: Bases, config: Con
         ("model", spec.model, study.models),
         ("corpus", spec.corpus, config.corpora),
         ("recipe", spec.recipe, config.recipes),
-        ("probe", spec.probe, study.probes),
     ):
         if wanted not in table:
             yield f"{where}.{key}: {wanted!r} is not there; {suggestion(wanted, table)}"
