@@ -25,12 +25,14 @@ from thaw.planning.estimate import (
     calibrated_sets,
     estimate,
     freeze_key,
+    gone_through,
     in_all,
     layer_parameters,
     run_bytes,
     synthetic_amount,
     total,
     train_hours,
+    trained_hours,
 )
 from thaw.planning.plan import Plan
 
@@ -92,6 +94,16 @@ def test_training_hours() -> None:
     """Three epochs of ten hours of training and two of dev each."""
     assert train_hours(run(PLAN, "scratch"), HELD, calibration()) == pytest.approx(3 * (10 * 0.01 + 2 * 0.001))
     assert train_hours(run(PLAN, "frozen-2"), HELD, calibration()) == pytest.approx(3 * (10 * 0.005 + 2 * 0.001))
+
+
+def test_a_federation_trains_on_its_cohorts() -> None:
+    """4 of 20 speakers in each of 2 rounds an epoch: two fifths of the training split, and all of dev."""
+    learner = {"kind": "federated", "clients": 4, "rounds": 2}
+    adam = {"finetune": {"optimizer": "adam", "learner": learner}}
+    one = run(plan({"recipes": adam}), "scratch")
+    assert gone_through(one, HELD) == pytest.approx(3 * (0.4 * 10 + 2))
+    assert trained_hours(run(PLAN, "scratch"), HELD) == pytest.approx(3 * 10)
+    assert train_hours(one, HELD, calibration()) is None  # nobody timed a step of adam
 
 
 def test_no_training_hours_without_the_numbers() -> None:

@@ -14,12 +14,14 @@ from typing import Literal
 
 from thaw.config.awd_lstm import AwdLstmSpec
 from thaw.config.decoders import BeamSpec
+from thaw.config.learners import FederatedSpec
 from thaw.config.models import ModelSpec
 from thaw.config.schema import Optimizer
 from thaw.config.sources import Split, SyntheticSource
 from thaw.config.starts import BEST
 from thaw.config.strict import Strict
 from thaw.planning.artifacts import Corpus, Decode, Manifest, Run
+from thaw.planning.federated import speakers_of
 from thaw.planning.plan import Plan
 
 # --- rates ------------------------------------------------------------------------------------------------------------
@@ -295,9 +297,7 @@ def _train(runs: list[Run], amounts: Mapping[str, Amount | None], calibration: C
         "train",
         len(runs),
         total(run_bytes(run) for run in runs),
-        total(
-            run.recipe.recipe.epochs * _of(a, "train", "dev") if a else None for run, a in zip(runs, found, strict=True)
-        ),
+        total(gone_through(run, a) for run, a in zip(runs, found, strict=True)),
         device_hours=total(train_hours(run, a, calibration) for run, a in zip(runs, found, strict=True)),
     )
 
@@ -349,7 +349,24 @@ def train_hours(run: Run, found: Amount | None, calibration: Calibration | None)
     step = timing.steps.get(freeze_key(run.recipe.freeze)) if timing else None
     if timing is None or step is None or found is None:
         return None
-    return run.recipe.recipe.epochs * (_of(found, "train") * step + _of(found, "dev") * timing.forward)
+    trained = trained_hours(run, found)
+    return None if trained is None else trained * step + run.recipe.recipe.epochs * _of(found, "dev") * timing.forward
+
+
+def trained_hours(run: Run, found: Amount) -> float | None:
+    """Hours of audio that all epochs train on; of a federation, those of its cohorts, where its speakers are known."""
+    recipe = run.recipe.recipe
+    if not isinstance(recipe.learner, FederatedSpec):
+        return recipe.epochs * _of(found, "train")
+    speakers = speakers_of(run.manifest.corpus.spec.source)
+    times = recipe.learner.clients * recipe.learner.rounds * recipe.learner.local_epochs
+    return recipe.epochs * times / speakers * _of(found, "train") if speakers else None
+
+
+def gone_through(run: Run, found: Amount | None) -> float | None:
+    """The same, and those of dev."""
+    trained = trained_hours(run, found) if found else None
+    return None if found is None or trained is None else trained + run.recipe.recipe.epochs * _of(found, "dev")
 
 
 def run_bytes(run: Run) -> float | None:

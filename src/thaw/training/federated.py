@@ -215,6 +215,14 @@ class Federated(Central):
                 self.master[name].copy_(value)
         self.rounds = list(facts["rounds"])
 
+    def unmoved(self) -> list[str]:
+        """Names of parameters that nothing moved, or by less than single precision shows.
+
+        The bias of attention's keys is such a one: it moves all scores of a frame alike, which a softmax passes over.
+        """
+        hidden = [name for name, p in self.master.items() if not torch.equal(p, p.float().double())]
+        return sorted({*super().unmoved(), *hidden})
+
     def record(self) -> dict[str, Any]:
         """What was trained on, how far, and how it ended; what clients had, and what went to and fro."""
         total = sum(parameter.numel() for parameter in self.model.parameters())
