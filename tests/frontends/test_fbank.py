@@ -17,14 +17,16 @@ def noise(samples: int) -> np.ndarray:
     return wave.astype(np.int16)
 
 
-def test_they_are_kaldis() -> None:
+@pytest.mark.parametrize(("name", "channels"), [("fbank", 40), ("fbank-80", 80)])
+def test_they_are_kaldis(name: str, channels: int) -> None:
     kaldi = pytest.importorskip("torchaudio.compliance.kaldi")
     pcm = noise(16000)
     want = kaldi.fbank(
-        torch.from_numpy(pcm.astype(np.float32))[None], num_mel_bins=40, dither=0.0, sample_frequency=16000
+        torch.from_numpy(pcm.astype(np.float32))[None], num_mel_bins=channels, dither=0.0, sample_frequency=16000
     )
-    got = features("fbank", pcm)
-    assert got.shape == (98, 40)
+    got = features(name, pcm)
+    assert got.shape == (98, channels)
+    assert dimension(name) == channels
     assert np.abs(got - want.numpy()).max() < 2e-3
 
 

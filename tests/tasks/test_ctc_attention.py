@@ -17,7 +17,7 @@ from tests.training.conftest import Bench, bench
 from thaw.config.rnn import BlstmSpec
 from thaw.config.run import RunRecipe
 from thaw.config.tasks import CtcAttentionSpec
-from thaw.models import LayeredModel
+from thaw.models import LayeredModel, load_tensors
 from thaw.tasks.ctc import ctc_loss
 from thaw.tasks.ctc_attention import CtcAttention, ended, label_loss, unigram
 from thaw.training.data import Batch
@@ -30,6 +30,7 @@ DECODER = {"width": 16, "attention": 16, "channels": 2, "reach": 5}
 MODEL = {
     "kind": "blstm",
     "mel": 20,
+    "features": "fbank",
     "stack": 2,
     "layers": 2,
     "cells": 16,
@@ -157,6 +158,8 @@ def test_it_is_learnt_and_a_kill_changes_no_bit(bench: Bench) -> None:
     record = json.loads(learning.outputs("whole")["record"].read_text())
     assert record["best"]["dev_token_error"] == min(row["dev_token_error"] for row in rows)
     assert all(math.isfinite(row["train_loss"]) for row in rows)
+    weights, _ = load_tensors(learning.outputs("whole")["model"])
+    assert weights["layers.blstm_1.normaliser.mean"].min() > 1  # of the training set: log energies of int16 samples
     for step in (2, 7):
         kill_when(learning, step, *EVERY_STEP)
     code, err = learning.run("out", *EVERY_STEP)

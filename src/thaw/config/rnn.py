@@ -10,6 +10,9 @@ from thaw.config.numbers import Int, Positive, Size
 from thaw.config.strict import Strict
 
 Filters = Annotated[Int, Field(ge=8, le=100)]  # of a log-mel front end
+# log-mel: normalised over each utterance; fbank: Kaldi's, normalised over the training set. The published models have
+# three coefficients of Kaldi's pitch beside 80 of fbank, which are left out here.
+FrontEnd = Literal["log-mel", "fbank"]
 Stride = Annotated[Int, Field(ge=1, le=100)]
 
 
@@ -38,6 +41,7 @@ class BlstmSpec(Strict):
 
     kind: Literal["blstm"]
     mel: Filters = 80  # log-mel coefficients per frame of 10 ms
+    features: FrontEnd = "log-mel"
     stack: Stride = 1  # so many frames become one before the first layer: what a time step costs is paid less often
     vgg: tuple[Size, Size] | None = None  # channels of two pairs of 3x3 convolutions, each of which halves the frames
     layers: Annotated[Positive, Field(le=100)] = 4
@@ -84,7 +88,7 @@ class BlstmSpec(Strict):
     @property
     def frontend(self) -> str:
         """Name of the front end this model reads (`thaw.frontends`)."""
-        return f"log-mel-{self.mel}"
+        return f"{self.features}-{self.mel}"
 
     def frames(self, samples: int) -> int:
         """Output frames for `samples` at 16 kHz: windows of 400 every 160, no padding; then one in so many."""

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from thaw.config.numbers import Int, Positive, Size
-from thaw.config.rnn import Filters
+from thaw.config.rnn import Filters, FrontEnd
 from thaw.config.strict import Strict
 
 Depth = Annotated[Positive, Field(le=200)]
@@ -25,6 +25,7 @@ class TransformerSpec(Strict):
 
     kind: Literal["transformer"]
     mel: Filters = 80  # log-mel coefficients per frame of 10 ms
+    features: FrontEnd = "log-mel"
     width: Size = 256
     attention_heads: Annotated[Int, Field(ge=1, le=1000)] = 4
     inner: Size = 2048  # units between the two sums of a block's second half
@@ -55,7 +56,7 @@ class TransformerSpec(Strict):
     @property
     def frontend(self) -> str:
         """Name of the front end this model reads (`thaw.frontends`)."""
-        return f"log-mel-{self.mel}"
+        return f"{self.features}-{self.mel}"
 
     def frames(self, samples: int) -> int:
         """Output frames for `samples` at 16 kHz: windows of 400 every 160, then twice windows of 3 every 2."""

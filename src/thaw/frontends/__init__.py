@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from thaw.errors import UserError
 from thaw.frontends import deepspeech, fbank, logmel, nemo
 
-NAMES = ("deepspeech", "fbank", *nemo.VERSIONS, f"{logmel.PREFIX}N")
+NAMES = ("deepspeech", "fbank", *nemo.VERSIONS, f"{fbank.PREFIX}N", f"{logmel.PREFIX}N")
 
 
 def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
@@ -24,6 +24,8 @@ def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDA
         return nemo.features(name, samples)
     if filters := logmel.filters_of(name):
         return logmel.features(filters, samples)
+    if filters := logmel.filters_of(name, fbank.PREFIX):
+        return fbank.features(samples, filters)
     raise UserError(f"there is no front end {name!r}; there are: {', '.join(NAMES)}")
 
 
@@ -35,6 +37,6 @@ def dimension(name: str) -> int:
         return fbank.CHANNELS
     if name in nemo.VERSIONS:
         return nemo.VERSIONS[name].channels
-    if filters := logmel.filters_of(name):
+    if filters := logmel.filters_of(name) or logmel.filters_of(name, fbank.PREFIX):
         return filters
     raise UserError(f"there is no front end {name!r}; there are: {', '.join(NAMES)}")

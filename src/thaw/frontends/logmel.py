@@ -20,16 +20,11 @@ PREFIX = "log-mel-"
 FILTERS = range(8, 101)  # how many there may be: of more, some would lie between the bins of the spectrum
 
 
-def name(filters: int) -> str:
-    """The front end with so many filters."""
-    return f"{PREFIX}{filters}"
-
-
-def filters_of(frontend: str) -> int | None:
-    """How many filters a front end of this name has; None where it is none of these."""
-    number = frontend.removeprefix(PREFIX)
-    given = int(number) if frontend.startswith(PREFIX) and number.isdecimal() else 0
-    return given if given in FILTERS and frontend == name(given) else None
+def filters_of(frontend: str, prefix: str = PREFIX) -> int | None:
+    """How many filters a front end of this name has; None where it is none of these, or of another `prefix`."""
+    number = frontend.removeprefix(prefix)
+    given = int(number) if frontend.startswith(prefix) and number.isdecimal() else 0
+    return given if given in FILTERS and number == str(given) else None
 
 
 def frames(samples: int) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from thaw.config.rnn import BlstmSpec
 from thaw.models.layered import Drop, Layer
+from thaw.models.normalising import Normaliser
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of one direction, as torch.lstm takes them
 SHUT = -1e4  # what padding adds to the input gates: its sigmoid is zero
@@ -74,6 +75,7 @@ class ProjectedBlstm(Layer):
 
     def __init__(self, inputs: int, cells: int, projection: int, stride: int, squash: bool, stack: int = 1) -> None:
         super().__init__()
+        self.normaliser: Normaliser | None = None  # of what comes in, for a first layer
         self.stride, self.stack, self.squash = stride, stack, squash
         self.lstm = Blstm(inputs, cells)
         self.weight = nn.Parameter(torch.empty(projection, 2 * cells))
@@ -81,6 +83,8 @@ class ProjectedBlstm(Layer):
 
     def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
         """(B, T, F) -> (B, T', P)."""
+        if self.normaliser is not None:
+            x = self.normaliser(x)
         if self.stack > 1:
             x, lengths = stack_frames(x, lengths, self.stack)
         x = self.lstm(x, lengths)[:, :: self.stride]
@@ -96,6 +100,8 @@ class ProjectedBlstm(Layer):
     def reset_parameters(self, generator: torch.Generator) -> None:
         """See `draw_lecun`."""
         draw_lecun(self, generator)
+        if self.normaliser is not None:
+            self.normaliser.reset()
 
 
 class Linear(Layer):

@@ -23,6 +23,7 @@ from thaw.config.dnn import DnnSpec
 from thaw.config.models import own_names
 from thaw.frontends import dimension
 from thaw.models.layered import Drop, Layer, LayeredModel
+from thaw.models.normalising import statistics
 from thaw.units import ByLanguage
 
 LOGISTIC_GAIN = 4.0  # logistic units pass a quarter of what goes through them
@@ -103,12 +104,7 @@ class Spliced(Logistic):
     @torch.no_grad()
     def fit(self, features: Iterable[NDArray[np.float32]]) -> None:
         """Take the mean and the deviation of each channel over all frames of `features`, each (T, F)."""
-        count, total, squares = 0, np.zeros(len(self.mean)), np.zeros(len(self.mean))
-        for rows in features:
-            wide = rows.astype(np.float64)
-            count, total, squares = count + len(wide), total + wide.sum(0), squares + (wide**2).sum(0)
-        mean = total / max(count, 1)
-        deviation = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 1e-10))
+        mean, deviation = statistics(features, len(self.mean))
         self.mean.copy_(torch.from_numpy(mean))
         self.scale.copy_(torch.from_numpy(1.0 / deviation))
 

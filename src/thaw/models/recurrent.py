@@ -5,8 +5,9 @@ from __future__ import annotations
 from thaw.config.rnn import BlstmSpec
 from thaw.frontends import dimension
 from thaw.models.attention import RecurrentCtcAttention
-from thaw.models.blstm import Linear, blstm_stack
+from thaw.models.blstm import Linear, ProjectedBlstm, blstm_stack
 from thaw.models.layered import Layer, LayeredModel, with_heads
+from thaw.models.normalising import Normaliser
 from thaw.models.vgg import Vgg, vgg_units
 from thaw.units import EVERY, ByLanguage
 
@@ -16,11 +17,13 @@ def blstm(spec: BlstmSpec, classes: ByLanguage[int]) -> LayeredModel:
 
     With a decoder it has one language, V outputs of CTC and as many of the decoder.
     """
-    features, encoder = dimension(spec.frontend), dict[str, Layer]()
+    channels, encoder = dimension(spec.frontend), dict[str, Layer]()
     if spec.vgg:
         encoder["vgg"] = Vgg(spec.vgg)
-        features = vgg_units(features, spec.vgg)
-    encoder |= blstm_stack(spec, features)
+    encoder |= blstm_stack(spec, vgg_units(channels, spec.vgg) if spec.vgg else channels)
+    first = next(iter(encoder.values()))
+    assert isinstance(first, Vgg | ProjectedBlstm)
+    first.normaliser = Normaliser(channels) if spec.features == "fbank" else None
     if spec.decoder:
         return RecurrentCtcAttention(encoder, spec.projection, spec.decoder, classes[EVERY])
     return with_heads(spec, encoder, {lang: Linear(spec.projection, count) for lang, count in classes.items()})

@@ -22,6 +22,7 @@ from thaw.frontends import dimension
 from thaw.models.blstm import outside_of
 from thaw.models.ctc_attention import ATTENTION_OUTPUT, CTC_OUTPUT, HEADS, CtcAttention, Memory, State
 from thaw.models.layered import Drop, Layer, Noise, keep
+from thaw.models.normalising import Normaliser
 from thaw.units import EVERY, ByLanguage
 
 EPSILON = 1e-12  # of the norms
@@ -77,6 +78,8 @@ class Drawn(Layer):
         for module in self.modules():
             if isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
+            elif isinstance(module, Normaliser):
+                module.reset()
             elif isinstance(module, nn.Linear | nn.Conv2d):
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 for parameter in module.parameters():
@@ -86,13 +89,15 @@ class Drawn(Layer):
 class Subsampling(Drawn):
     """Two 3x3 convolutions with a stride of two and ReLU, a weighted sum, and where in the utterance a frame is."""
 
-    def __init__(self, features: int, width: int) -> None:
+    def __init__(self, features: int, width: int, normalises: bool) -> None:
         super().__init__()
+        self.normaliser = Normaliser(features) if normalises else None
         self.first, self.second = nn.Conv2d(1, width, 3, 2), nn.Conv2d(width, width, 3, 2)
         self.sum = nn.Linear(width * halved(halved(features)), width)
 
     def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
         """(B, T, F) -> (B, T / 4, D): without padding, so a little less than a fourth. At least one frame comes out."""
+        x = x if self.normaliser is None else self.normaliser(x)
         x = x.masked_fill(outside_of(lengths, x.shape[1], x.device), 0.0)
         x = F.pad(x, (0, 0, 0, max(0, LEAST - x.shape[1]))).unsqueeze(1)  # (B, 1, T, F)
         x = F.relu(self.second(F.relu(self.first(x))))
@@ -172,7 +177,9 @@ class TransformerCtcAttention(CtcAttention):
 
     def __init__(self, spec: TransformerSpec, classes: int) -> None:
         ends = (spec.encoder[-1], spec.decoder[-1])
-        layers: dict[str, Layer] = {"subsampling": Subsampling(dimension(spec.frontend), spec.width)}
+        layers: dict[str, Layer] = {
+            "subsampling": Subsampling(dimension(spec.frontend), spec.width, spec.features == "fbank")
+        }
         layers |= {name: EncoderBlock(spec, name in ends) for name in spec.encoder[1:]}
         layers["embedding"] = Embedding(classes, spec.width)
         layers |= {name: DecoderBlock(spec, name in ends) for name in spec.decoder[1:]}

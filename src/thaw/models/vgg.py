@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from thaw.models.blstm import draw_lecun, outside_of
 from thaw.models.layered import Drop, Layer
+from thaw.models.normalising import Normaliser
 
 PAIRS = 2  # of convolutions, each with a pooling behind it
 POOL = 2  # frames, and features, of which the largest is kept
@@ -26,6 +27,7 @@ class Vgg(Layer):
 
     def __init__(self, channels: tuple[int, int]) -> None:
         super().__init__()
+        self.normaliser: Normaliser | None = None  # of what comes in
         first, second = channels
         widths = ((1, first), (first, first), (first, second), (second, second))
         self.weights = nn.ParameterList([torch.empty(out, inputs, 3, 3) for inputs, out in widths])
@@ -33,6 +35,8 @@ class Vgg(Layer):
 
     def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
         """(B, T, F) -> (B, T / 4, C · F / 4), divisions rounded up; a frame holds channel after channel."""
+        if self.normaliser is not None:
+            x = self.normaliser(x)
         x = x.masked_fill(outside_of(lengths, x.shape[1], x.device), 0.0).unsqueeze(1)  # (B, 1, T, F)
         for place, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             inside = ~outside_of(lengths, x.shape[2], x.device)[:, None]  # (B, 1, T, 1)
@@ -51,6 +55,8 @@ class Vgg(Layer):
     def reset_parameters(self, generator: torch.Generator) -> None:
         """See `draw_lecun`."""
         draw_lecun(self, generator)
+        if self.normaliser is not None:
+            self.normaliser.reset()
 
 
 def vgg_units(features: int, channels: tuple[int, int]) -> int:

@@ -20,6 +20,7 @@ from thaw.models import build, load_tensors
 from thaw.models.awd_lstm import AwdLstm
 from thaw.models.dnn import Spliced
 from thaw.models.layered import LayeredModel
+from thaw.models.normalising import Normaliser
 from thaw.surgery.operations import START, operations_of
 from thaw.surgery.origins import check_heads, read_origins
 from thaw.surgery.surgery import Surgery, prepare
@@ -187,8 +188,9 @@ def fit_inputs(model: LayeredModel, fresh: Collection[str], examples: Examples) 
     """Layers that normalise what comes in learn how from the training set, where nothing else says it."""
     step = -(-len(examples) // MOST_FITTED)
     for name in fresh:
-        if isinstance(layer := model.layer(name), Spliced):
-            layer.fit(examples.features(index) for index in range(0, len(examples), step))
+        for module in model.layer(name).modules():
+            if isinstance(module, Spliced | Normaliser):
+                module.fit(examples.features(index) for index in range(0, len(examples), step))
 
 
 def begin_text(job: Job, world: World, say: Callable[[str], None]) -> Begun:
