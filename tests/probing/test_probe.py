@@ -258,3 +258,62 @@ def test_each_layer_in_turn() -> None:
     }
     assert ProbeSpec.model_validate_json(spec.model_dump_json()) == spec
     assert spec.snapshots == {"best"}
+
+
+# --- modules, and churn -----------------------------------------------------------------------------------------------
+
+
+def test_a_module_is_reset_and_the_rest_of_its_layer_is_not(folder: Path) -> None:
+    """To what a reset of the whole layer gives it; its neighbours keep the snapshot's bits, or those of a load before."""
+    recogniser = load_recogniser(folder / "model.safetensors", "cpu", 1)
+    model = recogniser.model
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    whole = drawn_state(model, "block_2", 101, 0)
+    reset = Reset(("block_2",), "draw", 101, modules=("sub.0", "residual.norm"))
+    with operated(model, [reset], {START: start}, META):
+        changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, start[name])}
+        prefixes = ("layers.block_2.sub.0.", "layers.block_2.residual.norm.")
+        assert changed
+        assert all(name.startswith(prefixes) for name in changed)
+        assert all(torch.equal(model.state_dict()[name], whole[name]) for name in changed)
+    with (
+        pytest.raises(UserError, match="block_2 has no module conv"),
+        operated(model, [Reset(("block_2",), "draw", 101, modules=("conv",))], {START: start}, META),
+    ):
+        pass
+
+
+def test_a_reset_of_modules_that_reaches_further_is_caught(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_recogniser(folder / "model.safetensors", "cpu", 1).model
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    monkeypatch.setattr("thaw.surgery.operations.within", lambda tensors, layer, modules: dict(tensors))
+    reset = Reset(("block_2",), "draw", 101, modules=("sub.0",))
+    with pytest.raises(SurgeryError, match="more than"), operated(model, [reset], {START: start}, META):
+        pass
+
+
+def test_resets_at_an_earlier_snapshot_stand_in_the_same_job(folder: Path) -> None:
+    """All layers are loaded, then one is reset: the same as a probe of that snapshot."""
+    early = [{"load": ["first-9", "output"], "snapshot": "epoch-2"}]
+    reset = [{"reset": ["block_1"], "to": "draw", "seed": 101}]
+    layers = list(load_recogniser(folder / "model.safetensors", "cpu", 1).model.layers)
+    early[0]["load"] = layers
+    together = run(folder, {"now": [*early, *reset], "none": early})
+    alone = run(folder, {"now": reset, "none": []}, snapshot="epoch-2")
+    assert together.hypotheses == alone.hypotheses
+
+
+def test_churn_is_the_norm_of_what_each_matrix_moved_by(folder: Path) -> None:
+    record = run(folder, {"none": []}, churn=("first", "epoch-2", "best")).record
+    model, first = network(1, 0.05).state_dict(), network(1).state_dict()
+    rows = {(row["snapshot"], row["layer"], row["module"]): row for row in record["churn"]}
+    assert all(row["norm"] == 0 for (snapshot, _, _), row in rows.items() if snapshot == "first")
+    name = "layers.block_2.sub.0.pointwise.weight"
+    row = rows["best", "block_2", "sub.0.pointwise"]
+    assert row["norm"] == pytest.approx(float((model[name] - first[name]).norm()))
+    assert row["first"] == pytest.approx(float(first[name].norm()))
+    assert 0 < rows["epoch-2", "block_2", "sub.0.pointwise"]["norm"] < row["norm"]
+    assert not [module for _, _, module in rows if "norm" in module]
+    assert "churn" not in run(folder, {"none": []}).record
+    with pytest.raises(UserError, match="no snapshot epoch-9"):
+        run(folder, {"none": []}, churn=("epoch-9",))

@@ -6,6 +6,7 @@
       baseline: []
       block_3-drawn: [{reset: [block_3], to: draw, seed: 101}]
       block_3-first: [{reset: [block_3], to: first}]
+      block_3-conv-first: [{reset: [block_3], modules: [conv], to: first}]
       block_3-epoch-2: [{load: [block_3], snapshot: epoch-2}]
 
 Layers are named as the model names them, or by place: `output`, `first-N`, `last-N` (`thaw.config.layers`).
@@ -35,6 +36,7 @@ class ResetSpec(Strict):
     seed: Int | None = None  # of a draw; another than the run's own, or these are its first values
     draw: Count = 0
     buffers: bool = True  # statistics of norms too
+    modules: tuple[str, ...] = ()  # of each layer only these, as its tensors are named: conv, ff1.w1
 
     @model_validator(mode="after")
     def _seed_of_a_draw(self) -> ResetSpec:
@@ -56,12 +58,14 @@ class ProbeSpec(Strict):
     snapshot: Snapshot = BEST
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("test",)
     operations: Annotated[dict[str, tuple[ResetSpec | LoadSpec, ...]], Field(min_length=1)]
+    churn: tuple[Snapshot, ...] = ()  # at which snapshots weights are compared with the run's first ones
 
     @property
     def snapshots(self) -> set[str]:
         """Every snapshot whose weights are needed, but for `first` where a run's recipe may give it."""
         every = [operation for operations in self.operations.values() for operation in operations]
-        return {self.snapshot} | {operation.snapshot for operation in every if isinstance(operation, LoadSpec)}
+        loaded = {operation.snapshot for operation in every if isinstance(operation, LoadSpec)}
+        return {self.snapshot, *self.churn} | loaded
 
 
 def each_layer(

@@ -23,6 +23,7 @@ from thaw.decoding.decode import check_references, hypotheses, make_decoder, rea
 from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser, read_features
 from thaw.errors import UserError
 from thaw.models import LayeredModel
+from thaw.probing.churn import churn_of_run
 from thaw.probing.rows import measures
 from thaw.probing.weights import operations_of_probe, other_weights, snapshot_file
 from thaw.scoring.counts import count_rows
@@ -83,6 +84,7 @@ def probe(
     cost = {"seconds": ended - began, "features_seconds": ready - began, "probe_seconds": (ended - ready) / len(lists)}
     probed.record = {
         "probe": spec.model_dump(mode="json"),
+        **({"churn": churn_of_run(network, meta, model, snapshots, spec.churn)} if spec.churn else {}),
         **facts(batches),
         "environment": environment.record(recogniser.device, processes=1),
         "cost": {name: round(seconds, 3) for name, seconds in cost.items()},

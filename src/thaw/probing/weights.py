@@ -31,7 +31,7 @@ def operations_of_probe(specs: Sequence[ResetSpec | LoadSpec], model: LayeredMod
         if isinstance(spec, LoadSpec):
             operations.append(Load(spec.snapshot, named))
         else:
-            operations.append(Reset(named, spec.to, spec.seed or 0, spec.draw, spec.buffers))
+            operations.append(Reset(named, spec.to, spec.seed or 0, spec.draw, spec.buffers, modules=spec.modules))
     return tuple(operations)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from thaw.errors import UserError
 from thaw.models.layered import LayeredModel
-from thaw.surgery.operations import FIRST, START, KeepRows, Load, Operation, Reset, Sources, parameter_tensors
+from thaw.surgery.operations import FIRST, START, KeepRows, Load, Operation, Reset, Sources, parameter_tensors, within
 
 State = Mapping[str, Tensor]
 
@@ -43,6 +43,10 @@ def check_layers(
     for layer, act in last_acts(operations).items():
         state = model.layer_state(layer)
         weights = {name: weight.detach() for name, weight in parameter_tensors(model, layer).items()}
+        if isinstance(act, Reset) and act.modules:
+            check_rest(layer, act, state, operations, sources)
+        if isinstance(act, Reset):
+            state, weights = (within(tensors, layer, act.modules) for tensors in (state, weights))
         if isinstance(act, Load):
             where = "the start's" if act.origin == START else f"that of {act.origin}"
             require(same_bits(state, sources[act.origin]), f"layer {layer} differs from {where}")
@@ -56,6 +60,15 @@ def check_layers(
             else:
                 wrong = [name for name, weight in weights.items() if bool(weight.any())]
                 require(not wrong, f"not reset to zero: {wrong}")
+
+
+def check_rest(layer: str, act: Reset, state: State, operations: Sequence[Operation], sources: Sources) -> None:
+    """What a reset of some modules of a layer leaves, still has the bits of what was loaded before, or of the start."""
+    before = last_acts(operations[: operations.index(act)]).get(layer)
+    origin = before.origin if isinstance(before, Load) else START if before is None else ""
+    lost = within(state, layer, act.modules)
+    rest = {name: tensor for name, tensor in state.items() if name not in lost}
+    require(not origin or same_bits(rest, sources[origin]), f"layer {layer}: more than {act.modules} was reset")
 
 
 def check_drawn(state: State, start: State, keep: KeepRows | None, sources: Sources) -> None:

@@ -38,6 +38,7 @@ class Load:
 class Reset:
     """Layers lose what they have learnt: to a fresh draw of their initial weights, to their own first values, to zero.
 
+    Of each, only the `modules` do where some are named: `conv`, `ff1.w1`; they get what the whole layer would give them.
     `buffers` (statistics of norms) become those that the layer began with, or stay as they are. A draw is a function of
     (seed, layer, draw); Zhang et al. (JMLR 2022) call the first kind re-randomising, the second re-initialising.
     """
@@ -48,6 +49,7 @@ class Reset:
     draw: int = 0
     buffers: bool = True
     again: bool = False  # whether the draw may be the one that the donor's own run began from
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,12 @@ def parameter_tensors(model: LayeredModel, layer: str) -> dict[str, Tensor]:
     return {f"layers.{layer}.{name}": parameter for name, parameter in model.layer(layer).named_parameters()}
 
 
+def within(tensors: Mapping[str, Tensor], layer: str, modules: Sequence[str]) -> dict[str, Tensor]:
+    """Those of a layer's tensors that lie in some of its modules; all of them where none is named."""
+    prefixes = tuple(f"layers.{layer}.{module}." for module in modules)
+    return {name: tensor for name, tensor in tensors.items() if not modules or f"{name}.".startswith(prefixes)}
+
+
 def _load(model: LayeredModel, source: Mapping[str, Tensor], layers: Sequence[str], origin: str) -> None:
     if origin == START:
         model.load_layers(source, layers, "the start")
@@ -185,8 +193,14 @@ def _load(model: LayeredModel, source: Mapping[str, Tensor], layers: Sequence[st
 @torch.no_grad()
 def _reset(model: LayeredModel, layer: str, reset: Reset, sources: Sources) -> None:
     weights = parameter_tensors(model, layer)
-    buffers = {name: tensor for name, tensor in model.layer_state(layer).items() if name not in weights}
-    before = {name: tensor.clone() for name, tensor in buffers.items()}
+    state = model.layer_state(layer)
+    for module in reset.modules:
+        if not within(state, layer, [module]):
+            raise UserError(f"reset: layer {layer} has no module {module}")
+    lost = within(state, layer, reset.modules)
+    kept = {name: tensor for name, tensor in state.items() if name not in lost}
+    kept |= {} if reset.buffers else {name: tensor for name, tensor in state.items() if name not in weights}
+    before = {name: tensor.clone() for name, tensor in kept.items()}
     if reset.to == "first":
         _load(model, sources[FIRST], (layer,), "the snapshot first")
     else:
@@ -194,9 +208,8 @@ def _reset(model: LayeredModel, layer: str, reset: Reset, sources: Sources) -> N
     if reset.to == "zero":
         for weight in weights.values():
             weight.zero_()
-    if not reset.buffers:
-        for name, buffer in buffers.items():
-            buffer.copy_(before[name])
+    for name, tensor in kept.items():
+        tensor.copy_(before[name])
 
 
 @torch.no_grad()
