@@ -75,6 +75,11 @@ class ConformerSpec(Strict):
         return tuple(f"block_{number}" for number in range(1, self.sizes.blocks + 1))
 
     @property
+    def module_names(self) -> tuple[str, ...]:
+        """The parts of a block, in the order of the attention-first form."""
+        return ("ff1", "attention", "conv", "ff2", "norm")
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """Names of the layers, input side first, output layer last."""
         return ("subsampling", *self.block_names, "output")

@@ -61,11 +61,15 @@ class ProbeSpec(Strict):
     churn: tuple[Snapshot, ...] = ()  # at which snapshots weights are compared with the run's first ones
 
     @property
+    def operated(self) -> set[str]:
+        """The snapshots that are evaluated, or that layers are loaded from."""
+        every = [operation for operations in self.operations.values() for operation in operations]
+        return {self.snapshot} | {operation.snapshot for operation in every if isinstance(operation, LoadSpec)}
+
+    @property
     def snapshots(self) -> set[str]:
         """Every snapshot whose weights are needed, but for `first` where a run's recipe may give it."""
-        every = [operation for operations in self.operations.values() for operation in operations]
-        loaded = {operation.snapshot for operation in every if isinstance(operation, LoadSpec)}
-        return {self.snapshot, *self.churn} | loaded
+        return {*self.operated, *self.churn}
 
 
 def each_layer(

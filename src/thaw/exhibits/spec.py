@@ -21,7 +21,7 @@ from thaw.errors import UserError
 Scale = Literal["mini", "paper"]
 Speech = Literal["synthesised", "recorded", "mixed", "text"]  # of the target corpora; text: no speech at all
 Need = Literal[
-    "corpora", "scores", "sources", "metrics", "style", "setup", "evidence"
+    "corpora", "scores", "sources", "metrics", "style", "setup", "evidence", "probes"
 ]  # setup: how runs were trained (SETUP)
 
 # Raise it when drawing changes its meaning (statistics, what is counted, what is marked): every exhibit is drawn anew.
@@ -88,6 +88,17 @@ class Place(Strict):
     subsets: dict[str, str] = {}  # noqa: RUF012  parts of its test set that have rates of their own: label, pattern of ids
 
 
+class ProbeRow(Strict):
+    """The probes of a run that one job made."""
+
+    name: str  # in the config
+    rows: str  # rows.jsonl of `thaw probe`
+    counts: str  # counts.jsonl
+    record: str  # probe.json
+    snapshots: tuple[str, ...] = ()  # whose layers were reset, beside the best epoch's
+    churn: bool = False  # whether its record says how far weights have moved
+
+
 class RunRow(Strict):
     """One training."""
 
@@ -114,6 +125,9 @@ class RunRow(Strict):
     record: str = ""  # run.json of `thaw train`
     metrics: str = ""  # metrics.jsonl of `thaw train`
     decodes: tuple[DecodeRow, ...] = ()
+    probes: tuple[ProbeRow, ...] = ()
+    stack: tuple[str, ...] = ()  # the names of its layers, input side first; only where it was probed
+    traits: dict[str, str] = {}  # noqa: RUF012  what its model is like, by key of its spec; likewise
 
 
 SETUP = {
@@ -227,10 +241,10 @@ class ExhibitSpec(Strict):
     def trimmed(self, needs: Iterable[Need]) -> ExhibitSpec:
         """This spec without what an exhibit with such `needs` does not read."""
         needs = set(needs)
-        runs = bool({"scores", "metrics"} & needs)
+        runs = bool({"scores", "metrics", "probes"} & needs)
         return self.model_copy(
             update={
-                "scoring": self.scoring if "scores" in needs else ScoringSpec(),
+                "scoring": self.scoring if {"scores", "probes"} & needs else ScoringSpec(),
                 "baseline": self.baseline if "scores" in needs else "",
                 "reference": self.reference if "scores" in needs else "",
                 "style": self.style if "style" in needs else {},
@@ -265,6 +279,7 @@ def _trimmed_run(run: RunRow, needs: set[Need]) -> RunRow:
             "record": run.record if "scores" in needs else "",  # whether it was finished stands beside its rates
             "metrics": run.metrics if "metrics" in needs else "",
             "decodes": decodes if "scores" in needs else (),
+            **({} if "probes" in needs else {"probes": (), "stack": (), "traits": {}}),
             **({} if "setup" in needs else SETUP),
         }
     )
@@ -277,6 +292,8 @@ def input_files(runs: Iterable[RunRow], corpora: Iterable[CorpusRow], others: It
         files.update(dict.fromkeys((run.record, run.metrics)))
         for decode in run.decodes:
             files.update(dict.fromkeys((decode.scores, decode.counts, decode.hypotheses, decode.record)))
+        for probe in run.probes:
+            files.update(dict.fromkeys((probe.rows, probe.counts, probe.record)))
     files.update(dict.fromkeys(corpus.counts for corpus in corpora))
     files.update(dict.fromkeys(others))
     return [file for file in files if file]

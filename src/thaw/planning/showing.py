@@ -6,11 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from thaw.canonical import canonical_json, digest
 from thaw.config.models import head_names, layer_names
 from thaw.config.sources import Source, SyntheticSource, TextSource, WikiTextSource
+from thaw.config.starts import BEST
 from thaw.config.strict import semantic
 from thaw.corpora.credits import credit
 from thaw.exhibits.spec import (
@@ -19,6 +20,7 @@ from thaw.exhibits.spec import (
     DecodeRow,
     Exhibit,
     ExhibitSpec,
+    ProbeRow,
     RunRow,
     Speech,
     TransferRow,
@@ -28,13 +30,14 @@ from thaw.exhibits.spec import (
 from thaw.exhibits.together import exhibits as exhibits_of
 from thaw.exhibits.together import together
 from thaw.planning import layout
-from thaw.planning.artifacts import Decode, Manifest, Run
+from thaw.planning.artifacts import Decode, Manifest, Probe, Run
 from thaw.planning.folds import fold_of, whole_name
 from thaw.planning.plan import Plan, Study, Transfer
 from thaw.report.page import ReportExhibit, ReportSpec
 from thaw.studies import study_module
 
 PUBLISHED = "config/published"
+PROBE_FILES = {"rows": "rows.jsonl", "counts": "counts.jsonl", "record": "probe.json"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def exhibits(plan: Plan) -> dict[tuple[str, str], Showing]:
 
 def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
     """All that the exhibits of one study are drawn from; each is cut down to what it needs."""
-    decodes = by_run(study.decodes)
+    decodes, probes = by_run(study.decodes), by_run(study.probes)
     source = study.source_label
     return ExhibitSpec(
         study=study.name,
@@ -94,7 +97,9 @@ def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
         baseline=study.baseline,
         reference=study.reference,
         runs=tuple(
-            run_row(run, decodes, source, manifest).model_copy(update={"place": study.places.get(run.treatment)})
+            run_row(run, decodes, source, manifest).model_copy(
+                update={"place": study.places.get(run.treatment), **probed(run, probes.get(run.id, ()))}
+            )
             for run, manifest in study.rows
         ),
         sources=tuple(run_row(run, decodes) for run in study.sources),
@@ -123,11 +128,14 @@ def manifests(studies: Iterable[Study]) -> list[Manifest]:
     return list({manifest.id: manifest for manifest in found}.values())
 
 
-def by_run(decodes: Iterable[Decode]) -> dict[str, list[Decode]]:
-    """The decodes of each run, by the run's id: looked up, not searched, since there may be thousands."""
-    found: dict[str, list[Decode]] = {}
-    for decode in decodes:
-        found.setdefault(decode.run.id, []).append(decode)
+Of = TypeVar("Of", Decode, Probe)
+
+
+def by_run(those: Iterable[Of]) -> dict[str, list[Of]]:
+    """The decodes or probes of each run, by the run's id: looked up, not searched, since there may be thousands."""
+    found: dict[str, list[Of]] = {}
+    for one in those:
+        found.setdefault(one.run.id, []).append(one)
     return found
 
 
@@ -165,6 +173,22 @@ def run_row(
         metrics=layout.run(run, "metrics.jsonl"),
         decodes=tuple(decode_row(decode) for decode in decodes.get(run.id, ()) if decode.manifest == manifest),
     )
+
+
+def probed(run: Run, probes: Sequence[Probe]) -> dict[str, Any]:
+    """What a row says of a run that was probed."""
+    if not probes:
+        return {}
+    traits = {key: str(value) for key, value in run.recipe.model.model_dump(mode="json").items()}
+    stack = layer_names(run.recipe.model, run.recipe.heads)
+    return {"probes": tuple(map(probe_row, probes)), "stack": stack, "traits": traits}
+
+
+def probe_row(probe: Probe) -> ProbeRow:
+    """One job of probes, with the paths of its files."""
+    files = {key: layout.probe(probe, name) for key, name in PROBE_FILES.items()}
+    snapshots = tuple(sorted(probe.spec.operated - {BEST}))
+    return ProbeRow(name=probe.name, snapshots=snapshots, churn=bool(probe.spec.churn), **files)
 
 
 def unseeded(run: Run) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Churn: how far training has moved each weight matrix from where it began, from weights alone.
 
-Zhou et al. (2022) show ||W(t) - W(0)|| (Frobenius) of each module of each layer, over the largest of that module. A layer
-that is wider has larger norms, so the raw norm and the norm over ||W(0)|| are kept beside it.
+Zhou et al. (2022) show ||W(t) - W(0)|| (Frobenius) of each module of each layer, over the largest of that module. A
+wider layer has larger norms, so the raw norm and the norm over ||W(0)|| are kept.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from thaw.probing.weights import first_weights, snapshot_file
 
 
 def churn(now: Mapping[str, Tensor], first: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-    """A row for each weight matrix (no bias, no norm): its layer, its module (`ff1.w1`), what `norm` it has moved by, and
-    the `first` norm it had. Both are named as in `state_dict`.
+    """A row for each weight matrix (no bias, no norm): its layer, module (`ff1.w1`), the `norm` of how far it moved,
+    and the norm that it had at `first`. Tensors are named as in `state_dict`.
     """
     rows = []
     for name, weight in now.items():

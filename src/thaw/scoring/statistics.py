@@ -64,18 +64,19 @@ class Sample:
     counts: tuple[UtteranceCounts, ...]
 
     @cached_property
-    def _sorted(self) -> list[UtteranceCounts]:
+    def by_id(self) -> list[UtteranceCounts]:
+        """The counts, sorted by utterance."""
         return sorted(self.counts, key=lambda c: c.id)
 
     @cached_property
     def ids(self) -> list[str]:
         """Of the utterances, sorted."""
-        return [c.id for c in self._sorted]
+        return [c.id for c in self.by_id]
 
     @cached_property
     def speakers(self) -> list[str]:
         """Of the utterances, in the order of ids."""
-        return [c.speaker for c in self._sorted]
+        return [c.speaker for c in self.by_id]
 
     @cached_property
     def _columns(self) -> dict[str, Floats]:
@@ -85,7 +86,7 @@ class Sample:
         """(U, 2) errors and totals of one measure, in the order of ids; UserError where it was not counted."""
         if measure not in self._columns:
             try:
-                rows = [(c.counts[measure].errors, c.counts[measure].total) for c in self._sorted]
+                rows = [(c.counts[measure].errors, c.counts[measure].total) for c in self.by_id]
             except KeyError as error:
                 raise UserError(f"no counts of {measure!r} here; there are {sorted(self.counts[0].counts)}") from error
             self._columns[measure] = np.array(rows, dtype=np.float64).reshape(-1, 2)
@@ -143,7 +144,7 @@ class Comparison:
 
     def smallest_of(self, tests: int) -> float | None:
         """`smallest` for the first step of a Holm family of so many tests: level 5 % / tests."""
-        return None if self.p is None else _detectable(self.error, self.degrees, SIGNIFICANT / tests)
+        return None if self.p is None else detectable(self.error, self.degrees, SIGNIFICANT / tests)
 
 
 def seed_noise(groups: Iterable[Sequence[Sample]], measure: str) -> SeedNoise:
@@ -172,7 +173,7 @@ def estimate(samples: Sequence[Sample], measure: str, spec: ScoringSpec, noise: 
     low: float | None = None
     high: float | None = None
     if table.unit != "none":
-        reach = _quantile((1 + spec.level) / 2, degrees) * error
+        reach = quantile((1 + spec.level) / 2, degrees) * error
         low, high = rate_interval(table.rate, reach, 1 / table.size, table.capped)
     return Estimate(
         rate=table.rate,
@@ -200,15 +201,15 @@ def difference(
         raise UserError("the two systems were not scored against the same references")
     change = two.rate - one.rate
     error, degrees = _combined(two.mean - one.mean, one.totals, noise, [one, two])
-    reach = _quantile((1 + spec.level) / 2, degrees) * error
+    reach = quantile((1 + spec.level) / 2, degrees) * error
     known = one.unit != "none"
     tested = known and noise.degrees > 0
     return Comparison(
         difference=change,
         low=change - reach if known else None,
         high=change + reach if known else None,
-        p=_two_sided(change / error, degrees) if tested else None,
-        smallest=_detectable(error, degrees, SIGNIFICANT) if tested else None,
+        p=two_sided(change / error, degrees) if tested else None,
+        smallest=detectable(error, degrees, SIGNIFICANT) if tested else None,
         scope=_scope(noise),
         unit=one.unit,
         note=one.note,
@@ -368,14 +369,14 @@ def _scope(noise: SeedNoise) -> Scope:
     return "treatment" if noise.degrees else "these trained models"
 
 
-def _quantile(probability: float, degrees: float) -> float:
+def quantile(probability: float, degrees: float) -> float:
     return float(stdtrit(degrees, probability))
 
 
-def _two_sided(t: float, degrees: float) -> float:
+def two_sided(t: float, degrees: float) -> float:
     """p of Student's t; never 0, which no p is."""
     return max(float(2 * stdtr(degrees, -abs(t))), sys.float_info.min)
 
 
-def _detectable(error: float, degrees: float, significance: float) -> float:
-    return error * (_quantile(1 - significance / 2, degrees) + _quantile(POWER, degrees))
+def detectable(error: float, degrees: float, significance: float) -> float:
+    return error * (quantile(1 - significance / 2, degrees) + quantile(POWER, degrees))

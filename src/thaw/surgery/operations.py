@@ -38,7 +38,7 @@ class Load:
 class Reset:
     """Layers lose what they have learnt: to a fresh draw of their initial weights, to their own first values, to zero.
 
-    Of each, only the `modules` do where some are named: `conv`, `ff1.w1`; they get what the whole layer would give them.
+    Of each, only the `modules` do where some are named: `conv`, `ff1.w1`; they get what a reset of all would give them.
     `buffers` (statistics of norms) become those that the layer began with, or stay as they are. A draw is a function of
     (seed, layer, draw); Zhang et al. (JMLR 2022) call the first kind re-randomising, the second re-initialising.
     """
