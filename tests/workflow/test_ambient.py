@@ -46,7 +46,6 @@ def test_every_layer_of_every_model_is_reset_in_one_job_a_run(workspace: Workspa
     ranks = json.loads((shown / "table-ranks.json").read_text())
     assert len(ranks["blocks"]) == 3
     assert len(ranks["blocks"][0]["rows"]) == LAYERS
-    assert "Spearman" in " ".join(ranks["blocks"][0]["notes"])
     steps = json.loads((shown / "table-steps.json").read_text())
     assert len(steps["blocks"][0]["rows"]) == 1 + LAYERS
 
