@@ -54,7 +54,7 @@ def test_the_papers_decodes_are_probes_of_one_job_a_training(tmp_path: Path) -> 
     first = sum(name.endswith("first") for run, names in wanted.items() if run.endswith("s1") for name in names)
     assert drawn == 5 * 49 + 17
     assert first == 49 + 17  # batch norm's too, which no figure of the paper has
-    assert 377 == drawn + (first - 17) + 49 + 17
+    assert drawn + (first - 17) + 49 + 17 == 377
     assert all({"none", "subsampling-first", "output-draw-101"} <= {*probe.spec.operations}
                for probe in found.probes.values())  # fmt: skip
 
@@ -96,6 +96,6 @@ def test_probes_alone_change_no_training(tmp_path: Path) -> None:
 def test_mistakes_are_found_before_anything_runs(
     tmp_path: Path, where: tuple[str, ...], more: dict[str, Any], complaint: str
 ) -> None:
-    with pytest.raises(UserError, match=".*") as caught:
+    with pytest.raises(UserError) as caught:
         plan(tmp_path, changed(*where, **more))
     assert complaint in str(caught.value)

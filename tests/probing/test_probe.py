@@ -264,7 +264,7 @@ def test_each_layer_in_turn() -> None:
 
 
 def test_a_module_is_reset_and_the_rest_of_its_layer_is_not(folder: Path) -> None:
-    """To what a reset of the whole layer gives it; its neighbours keep the snapshot's bits, or those of a load before."""
+    """To what a reset of the whole layer gives; its neighbours keep the bits of the snapshot, or of a load before."""
     recogniser = load_recogniser(folder / "model.safetensors", "cpu", 1)
     model = recogniser.model
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
