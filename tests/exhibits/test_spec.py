@@ -80,7 +80,7 @@ def test_a_study_is_cheap_to_import(kind: str) -> None:
 
 
 def test_unknown_studies_are_refused() -> None:
-    with pytest.raises(UserError, match="no study of kind 'melting'; allowed: crosslingual, freezing"):
+    with pytest.raises(UserError, match="no study of kind 'melting'; allowed: ambient, crosslingual, freezing"):
         exhibits("melting")
 
 
