@@ -14,6 +14,7 @@ from thaw.errors import UserError
 from thaw.randomness import rng
 from thaw.scoring.ranks import (
     layers_needed,
+    partial,
     permutation_p,
     pooled,
     ranks,
@@ -39,6 +40,20 @@ def test_spearman_is_scipys_ties_and_all() -> None:
     assert spearman([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
     with pytest.raises(ValueError, match="3 and 2"):
         spearman([1, 2, 3], [1, 2])
+
+
+def test_partial_correlation_holds_the_third_as_it_is() -> None:
+    """Two that share nothing but the third have none left; by the residuals of ranks on its ranks."""
+    random = rng("partial")
+    third = random.normal(size=400)
+    first, second = third + random.normal(size=400), third + random.normal(size=400)
+    assert (spearman(first.tolist(), second.tolist()) or 0) > 0.3
+    a, b, c = (ranks(one.tolist()) - 200.5 for one in (first, second, third))
+    a, b = a - c * (a @ c) / (c @ c), b - c * (b @ c) / (c @ c)
+    expected = float(a @ b / np.sqrt((a @ a) * (b @ b)))
+    assert partial(first.tolist(), second.tolist(), third.tolist()) == pytest.approx(expected)
+    assert abs(expected) < 0.1
+    assert partial([1, 2, 3], [1, 3, 2], [1, 2, 3]) is None
 
 
 def test_with_five_layers_only_a_perfect_order_is_significant() -> None:

@@ -21,7 +21,7 @@ from thaw.exhibits.spec import ExhibitSpec, RunRow, TransferRow
 from thaw.files import read_json
 from thaw.layers.predictors import BASELINE, PREDICTORS, best_of, harm
 from thaw.scoring.measures import Measure
-from thaw.scoring.ranks import Pooled, Reliability, permutation_p, pooled, regret, reliability, spearman
+from thaw.scoring.ranks import Pooled, Reliability, partial, permutation_p, pooled, regret, reliability, spearman
 from thaw.scoring.statistics import Comparison, difference, holm, seed_noise
 
 Floats = NDArray[np.float64]
@@ -92,6 +92,13 @@ class Tried:
         """Spearman's correlation of predicted and measured harm; None without a prediction, or without differences."""
         predicted = self.predicted(predictor)
         return None if predicted is None else spearman(predicted, self.effects.mean(axis=1).tolist())
+
+    def rho_given_depth(self, predictor: str) -> float | None:
+        """The same with depth held as it is; None where depth says all, as it does of itself."""
+        predicted, depth = self.predicted(predictor), self.predicted(BASELINE)
+        if predicted is None or depth is None:
+            return None
+        return partial(predicted, self.effects.mean(axis=1).tolist(), depth)
 
     def p(self, predictor: str) -> float | None:
         """Of no relation, over all orders of the layers."""
@@ -190,6 +197,7 @@ class Verdict:
     p_holm: float | None
     beyond: Pooled | None  # by how much its rho is above that of depth alone
     beyond_holm: float | None
+    given_depth: Pooled | None  # its rho with depth held as it is
     alone: Pooled | None  # regret of the one layer that it would freeze
     together: Pooled | None  # regret of the set that it would freeze
     seconds: float  # mean over transfers
@@ -212,6 +220,7 @@ def verdicts(tried: Sequence[Tried], level: float) -> list[Verdict]:
                 p_holm=None,
                 beyond=beyond,
                 beyond_holm=None,
+                given_depth=_pooled((one.rho_given_depth(name) for one in mine), level, RHO),
                 alone=_pooled((one.regret(name, 1) for one in mine), level),
                 together=_pooled((one.regret(name, one.together) for one in mine), level),
                 seconds=fmean(one.cost(name) for one in mine),

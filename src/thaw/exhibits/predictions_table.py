@@ -19,21 +19,23 @@ WANTED = 0.9  # reliability of layers' effects that the number of seeds is said 
 COLUMNS = columns(
     "scale scale_note study row transfer transfer_label model measure layer treatment predictor value low high p "
     "p_holm sd transfers needed beyond_depth beyond_depth_low beyond_depth_high beyond_depth_p beyond_depth_p_holm "
-    "beyond_depth_needed regret_alone regret_together size reliability_single reliability seeds seeds_needed "
+    "beyond_depth_needed given_depth given_depth_low given_depth_high "
+    "regret_alone regret_together size reliability_single reliability seeds seeds_needed "
     "layers layers_needed seconds runs"
 )
 
 
 def draw_table(spec: ExhibitSpec) -> dict[str, bytes]:
-    """The table by word errors as csv, md, tex and json; the csv has the same by characters."""
-    tried = read_tried(spec, WORD)
-    found = verdicts(tried, spec.scoring.level)
-    blocks = (_correlations(spec, tried, found), _choices(spec, tried, found), _transfers(tried))
-    rows = [*_rows(spec, tried, found)]
-    if all(CHARACTER.key in one.judged[one.nothing][0].scores for one in tried):
-        by_characters = read_tried(spec, CHARACTER)
-        rows += _rows(spec, by_characters, verdicts(by_characters, spec.scoring.level))
-    return written(Grid(f"{spec.study}-{spec.name}", TITLE, spec.note, blocks), as_csv(COLUMNS, rows))
+    """The table as csv, md, tex and json: by word errors, and for those who look closer by characters."""
+    blocks: list[tuple[Block, ...]] = []
+    rows: list[Row] = []
+    for measure in (WORD, CHARACTER):
+        tried = read_tried(spec, measure)
+        found = verdicts(tried, spec.scoring.level)
+        blocks.append((_correlations(spec, tried, found), _choices(spec, tried, found), _transfers(tried)))
+        rows += _rows(spec, tried, found)
+    grid = Grid(f"{spec.study}-{spec.name}", TITLE, spec.note, blocks[0], more=blocks[1])
+    return written(grid, as_csv(COLUMNS, rows))
 
 
 # --- what is printed ------------------------------------------------------------------------------
@@ -75,13 +77,14 @@ def seconds_text(seconds: float) -> str:
 
 
 def _correlations(spec: ExhibitSpec, tried: Sequence[Tried], found: Sequence[Verdict]) -> Block:
-    level = level_text(spec.scoring.level)
+    level, measure = level_text(spec.scoring.level), tried[0].measure
     shown = tuple(
         Column(f"{one.row.label} ({len(one.layers)} layers)", "Spearman's ρ in a transfer (p)") for one in tried
     )
-    over = (Column(f"mean ρ [{level}]", "All transfers"), Column("p (Holm)", "All transfers"),
-            Column("transfers to show it", "All transfers"), Column(f"beyond depth [{level}]", "All transfers"),
-            Column("p (Holm) ", "All transfers"), Column("transfers to show it ", "All transfers"))  # fmt: skip
+    whole, more = "All transfers", "Beyond depth"
+    over = (Column(f"mean ρ [{level}]", whole), Column("p (Holm)", whole), Column("transfers to show it", whole),
+            Column(f"ρ above depth's [{level}]", more), Column("p (Holm)", more), Column("transfers to show it", more),
+            Column(f"ρ with depth held [{level}]", more))  # fmt: skip
     best = max((one.rho.mean for one in found if one.rho is not None), default=None)
     rows = []
     for verdict in found:
@@ -98,10 +101,11 @@ def _correlations(spec: ExhibitSpec, tried: Sequence[Tried], found: Sequence[Ver
             Printed(pooled_text(verdict.beyond)),
             Printed(p_text(verdict.beyond_holm)),
             Printed(needed_text(verdict.beyond)),
+            Printed(pooled_text(verdict.given_depth)),
         ]
         rows.append((Printed(PREDICTORS[verdict.predictor].label), *cells))
     return Block(
-        f"Predicted and measured harm of freezing each layer alone ({WORD.name})", "Predictor", (*shown, *over),
+        f"Predicted and measured harm of freezing each layer alone ({measure.name})", "Predictor", (*shown, *over),
         tuple(rows), tuple(_correlation_notes(tried, found)),
     )  # fmt: skip
 
@@ -119,7 +123,7 @@ def _correlation_notes(tried: Sequence[Tried], found: Sequence[Verdict]) -> Iter
             f"{len(found)} predictors, and over those that are compared to depth. Transfers that share a source run "
             "are not quite as independent as this takes them to be. “Transfers to show it”: so many, with the spread "
             f"that is seen here, would show a mean of the size seen at p < {SIGNIFICANT} (without Holm) in four of "
-            "five studies."
+            "five studies. With depth held: partial rank correlation, left out where depth says all."
         )
     else:
         yield "One transfer: nothing is known of others, so there is no interval and no p over transfers."
@@ -131,9 +135,9 @@ def _correlation_notes(tried: Sequence[Tried], found: Sequence[Verdict]) -> Iter
 
 
 def _choices(spec: ExhibitSpec, tried: Sequence[Tried], found: Sequence[Verdict]) -> Block:
-    level = level_text(spec.scoring.level)
+    level, shown = level_text(spec.scoring.level), tried[0].measure.shown
     trials = sum(one.seconds for one in tried) / len(tried)
-    group = "Worse than the best set tried, points of WER"
+    group = f"Worse than the best set tried, points of {tried[0].measure.name}"
     titles = (Column(f"one layer [{level}]", group), Column(f"as many as sets [{level}]", group),
               Column("seconds", "A prediction"), Column("of trying all", "A prediction"))  # fmt: skip
     rows: list[tuple[Printed, ...]] = []
@@ -142,8 +146,8 @@ def _choices(spec: ExhibitSpec, tried: Sequence[Tried], found: Sequence[Verdict]
         rows.append(
             (
                 Printed(PREDICTORS[verdict.predictor].label),
-                Printed(pooled_text(verdict.alone, WORD.shown, 1)),
-                Printed(pooled_text(verdict.together, WORD.shown, 1)),
+                Printed(pooled_text(verdict.alone, shown, 1)),
+                Printed(pooled_text(verdict.together, shown, 1)),
                 Printed(f"{verdict.seconds:.1f}"),
                 Printed(f"{100 * share:.1f} %"),
             )
@@ -159,26 +163,34 @@ def _choices(spec: ExhibitSpec, tried: Sequence[Tried], found: Sequence[Verdict]
         f"Trying all sets with all seeds took {seconds_text(trials)} of training for a transfer, decoding left out; a "
         "prediction's seconds count reading the model and the target, too.",
     ]
-    return Block("What it costs to follow a prediction", "Predictor", titles, tuple(rows), tuple(notes))
+    return Block(
+        f"What it costs to follow a prediction ({tried[0].measure.name})",
+        "Predictor",
+        titles,
+        tuple(rows),
+        tuple(notes),
+    )
 
 
 def _chance(spec: ExhibitSpec, tried: Sequence[Tried]) -> tuple[Printed, ...]:
     level = spec.scoring.level
     alone = pooled([one.regret_by_chance(1) for one in tried], level)
     together = pooled([one.regret_by_chance(one.together) for one in tried], level)
-    cells = (Printed(pooled_text(found, WORD.shown, 1)) for found in (alone, together))
+    cells = (Printed(pooled_text(found, tried[0].measure.shown, 1)) for found in (alone, together))
     return (Printed("Any, with equal chance"), *cells, Printed(NONE), Printed(NONE))
 
 
 def _nothing(spec: ExhibitSpec, tried: Sequence[Tried]) -> tuple[Printed, ...]:
-    text = pooled_text(pooled([one.regret_of(one.nothing) for one in tried], spec.scoring.level), WORD.shown, 1)
+    lost = pooled([one.regret_of(one.nothing) for one in tried], spec.scoring.level)
+    text = pooled_text(lost, tried[0].measure.shown, 1)
     return (Printed("Nothing frozen"), Printed(text), Printed(text), Printed(NONE), Printed(NONE))
 
 
 def _transfers(tried: Sequence[Tried]) -> Block:
+    shown, heading = tried[0].measure.shown, tried[0].measure.heading
     titles = (
-        Column("layers"), Column("seeds"), Column("nothing frozen", "WER %"), Column("best set", "WER %"),
-        Column("which", "WER %", text=True), Column("least", "Harm of one layer, points"),
+        Column("layers"), Column("seeds"), Column("nothing frozen", heading), Column("best set", heading),
+        Column("which", heading, text=True), Column("least", "Harm of one layer, points"),
         Column("most", "Harm of one layer, points"), Column("one seed", "Reliability of harm"),
         Column("all seeds", "Reliability of harm"), Column("largest ρ to expect", "Reliability of harm"),
         Column(f"seeds for {WANTED}", "Reliability of harm"), Column("layers to show ρ = 0.5"),
@@ -192,9 +204,9 @@ def _transfers(tried: Sequence[Tried]) -> Block:
         seeds = sure.seeds_for(WANTED) if sure else None
         cells = (
             *(str(len(one.layers)), str(one.rates.shape[1])),
-            *(f"{WORD.shown(float(rate)):.1f}" for rate in (means[0], means.min())),
+            *(f"{shown(float(rate)):.1f}" for rate in (means[0], means.min())),
             ", ".join(one.sets[best]) or "nothing",
-            *(signed(WORD.shown(float(value)), 1) for value in (harm.min(), harm.max())),
+            *(signed(shown(float(value)), 1) for value in (harm.min(), harm.max())),
             *((f"{sure.single:.2f}", f"{sure.mean:.2f}", f"{sure.ceiling:.2f}") if sure else (NONE,) * 3),
             NONE if sure is None else str(seeds) if seeds is not None else ">1,000",
             str(layers_needed(0.5)),
@@ -205,7 +217,7 @@ def _transfers(tried: Sequence[Tried]) -> Block:
         "consistency). No prediction, however good, can be expected to correlate with such measurements by more than "
         "its root."
     )
-    return Block("The transfers", "Transfer", titles, tuple(rows), (note,))
+    return Block(f"The transfers ({tried[0].measure.name})", "Transfer", titles, tuple(rows), (note,))
 
 
 def _runs(one: Tried) -> tuple[str, ...]:
@@ -274,6 +286,10 @@ def _verdict_columns(verdict: Verdict) -> Row:
         row |= {"beyond_depth": rounded(more.mean), "beyond_depth_low": rounded(more.low)}
         row |= {"beyond_depth_high": rounded(more.high), "beyond_depth_p": rounded(more.p)}
         row |= {"beyond_depth_p_holm": rounded(verdict.beyond_holm), "beyond_depth_needed": more.needed or ""}
+    if verdict.given_depth is not None:
+        held = verdict.given_depth
+        row |= {"given_depth": rounded(held.mean), "given_depth_low": rounded(held.low)}
+        row |= {"given_depth_high": rounded(held.high)}
     for key, found in (("regret_alone", verdict.alone), ("regret_together", verdict.together)):
         row[key] = "" if found is None else rounded(100 * found.mean)
     return row

@@ -50,6 +50,18 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     return max(-1.0, min(1.0, float(a @ b) / math.sqrt(norm))) if norm > 0 else None
 
 
+def partial(first: Sequence[float], second: Sequence[float], given: Sequence[float]) -> float | None:
+    """Spearman's correlation of two with the ranks of a third held as they are (Kendall & Stuart, partial correlation).
+
+    None where the third says all of one of them.
+    """
+    rho, one, other = spearman(first, second), spearman(first, given), spearman(second, given)
+    if rho is None or one is None or other is None:
+        return None
+    rest = (1 - one * one) * (1 - other * other)
+    return max(-1.0, min(1.0, (rho - one * other) / math.sqrt(rest))) if rest > 1e-9 else None
+
+
 def permutation_p(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Two-sided p of no relation: the share of all orders of the layers whose |rho| is as large.
 
