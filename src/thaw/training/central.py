@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +20,17 @@ import torch
 from torch import Tensor
 
 from thaw.config.run import RunRecipe
-from thaw.config.starts import BEST
 from thaw.models.layered import LayeredModel, Noise, layer_of
-from thaw.surgery.surgery import Surgery, parameter_counts
+from thaw.surgery.surgery import Surgery
 from thaw.training.augment import Augment
 from thaw.training.data import Batch, Examples, epoch_batches
 from thaw.training.distributed import World
+from thaw.training.epochs import Epochs
 from thaw.training.forward import Answer, forward
 from thaw.training.judging import Dev, Judged
-from thaw.training.learner import Diverged, Kept, Moment, Place
+from thaw.training.learner import Diverged, Moment
 from thaw.training.optim import Optimizer
-from thaw.training.progress import Buffers, Progress, Sums, copied, under
-from thaw.training.schedule import rate
+from thaw.training.progress import Buffers
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Heard:
     left_out: list[str]  # ids of the others
 
 
-class Central:
+class Central(Epochs):
     """Model, optimiser, data and position of one training."""
 
     def __init__(
@@ -59,10 +58,9 @@ class Central:
         say: Callable[[str], None],
         done: int = 0,
     ) -> None:
-        self.run_recipe = run
-        self.recipe = run.recipe
-        self.model = model
-        self.optimizer = optimizer
+        self.tasks = examples.tasks
+        self.task = next(iter(self.tasks.values()))  # for what is the same for all heads
+        super().__init__(run, model, optimizer, f"dev_{self.task.selects}")
         self.examples = examples
         self.dev = dev
         self.world = world
@@ -70,11 +68,6 @@ class Central:
         self.rates = surgery.dropout_rates(self.recipe.dropout)
         self.done = done  # layers whose outputs `examples` and `dev` hold, instead of features
         self.buffers = Buffers(model)
-        self.trainable = sum(p.numel() for p in optimizer.parameters)
-        self.progress = Progress()
-        self.tasks = examples.tasks
-        self.task = next(iter(self.tasks.values()))  # for what is the same for all heads
-        self.kept: dict[str, Kept] = {}  # snapshots that nobody has taken yet
         self.samples = [utterance.samples for utterance in examples.utterances]
         self.langs = [utterance.lang for utterance in examples.utterances]
         self.steps_per_epoch = len(self.batches(1))
@@ -94,16 +87,6 @@ class Central:
         return Augment(self.recipe.augmentation, run.model.frames, run.seed, self.progress.epoch)
 
     # --- the loop -----------------------------------------------------------------------------
-
-    @property
-    def stopped_early(self) -> bool:
-        """Whether dev has not improved for as long as the recipe allows (checked after each epoch, as DeepSpeech)."""
-        return bool(self.recipe.early_stop_epochs) and self.progress.stale >= self.recipe.early_stop_epochs
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.progress.epoch > self.recipe.epochs or self.stopped_early
 
     def run(self) -> Iterator[Moment]:
         """Train from the present position to the end. Raises Diverged."""
@@ -217,10 +200,6 @@ class Central:
         if self.progress.skipped > most:
             raise Diverged(self.advice(f"{most + 1} steps in a row have no finite gradient, the last on {ids}"))
 
-    def learning_rate(self, step: int) -> float:
-        """The rate of the 1-based `step`."""
-        return rate(self.recipe, step, self.steps)
-
     # --- dev ----------------------------------------------------------------------------------
 
     def evaluate(self) -> Generator[Moment, None, Dev]:
@@ -254,11 +233,7 @@ class Central:
         return Judged(self.tasks, sorted({utterance.lang for utterance in self.dev.utterances}))
 
     def close_epoch(self, dev: Dev) -> None:
-        """Write the epoch's row, keep its weights if they are the best so far, move on to the next epoch.
-
-        An epoch is the best on any decrease of what selects; it counts as an improvement for the early stop only if
-        the decrease exceeds early_stop_delta (mozilla/DeepSpeech v0.7.4 training/deepspeech_training/train.py).
-        """
+        """Write the epoch's row, keep its weights if they are the best so far, move on to the next epoch."""
         progress, sums = self.progress, self.progress.sums
         taken = sums.steps - sums.skipped
         progress.rows.append(
@@ -279,89 +254,17 @@ class Central:
                 "step_seconds": sums.seconds / sums.steps,
             }
         )
-        value, key = self.task.select(dev.values), f"dev_{self.task.selects}"
-        best = math.inf if progress.best is None else float(progress.best[key])
-        progress.stale = 0 if value < best - self.recipe.early_stop_delta else progress.stale + 1
-        if value < best:
-            progress.best = {"epoch": progress.epoch, key: value}
-            self.keep(BEST)
-        if f"epoch-{progress.epoch}" in self.recipe.snapshots:
-            self.keep(f"epoch-{progress.epoch}")
-        progress.epoch += 1
-        progress.batch = 0
-        progress.sums = Sums()
-
-    def keep(self, snapshot: str) -> None:
-        """Copy the weights as they are judged now."""
-        self.kept[snapshot] = Kept(self.progress.epoch, copied(self.weights()), copied(self.optimizer.state()))
+        self.judge(self.task.select(dev.values))
+        self.next_epoch()
 
     # --- what a session asks ------------------------------------------------------------------
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Model and optimiser, on the CPU."""
-        tensors = {f"model/{name}": tensor.cpu() for name, tensor in self.model.state_dict().items()}
-        return tensors | {f"optimizer/{name}": tensor.cpu() for name, tensor in self.optimizer.state().items()}
-
-    def facts(self) -> dict[str, Any]:
-        """Where it is."""
-        return {"progress": self.progress.plain()}
-
-    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Take over what `tensors` and `facts` gave."""
-        self.model.load_state_dict(under(tensors, "model/"))
-        self.optimizer.restore(under(tensors, "optimizer/"))
-        self.progress = Progress.from_plain(facts["progress"])
-
-    @property
-    def place(self) -> Place:
-        """Where it is."""
-        progress, sums = self.progress, self.progress.sums
-        return Place(
-            epoch=progress.epoch,
-            unit=progress.batch,
-            step=progress.step,
-            steps=self.steps,
-            loss=sums.loss / sums.weight if sums.weight else None,
-            best=progress.best[f"dev_{self.task.selects}"] if progress.best else None,
-            audio_seconds=progress.audio_seconds,
-        )
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """Metrics, one row per finished epoch."""
-        return self.progress.rows
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """The best epoch so far."""
-        return self.progress.best
-
-    def weights(self) -> dict[str, Tensor]:
-        """The model's, with the optimiser's averages in the place of what they average."""
-        return {**self.model.state_dict(), **self.optimizer.averages()}
-
-    def unsaved(self) -> dict[str, Kept]:
-        """The snapshots taken since the last call."""
-        kept, self.kept = self.kept, {}
-        return kept
-
-    def unmoved(self) -> list[str]:
-        """Names of parameters whose every gradient was exactly zero."""
-        return self.optimizer.unmoved()
-
     def record(self) -> dict[str, Any]:
         """What was trained on, how far, and how it ended."""
-        progress = self.progress
-        patience = f"no improvement for {self.recipe.early_stop_epochs} epochs"
         return {
             "corpora": {"train": self.examples.amounts(), "dev": self.dev.amounts()},
-            "parameters": parameter_counts(self.model),
-            "best": progress.best,
-            "epochs": len(progress.rows),
-            "steps": progress.step,
-            "stopped": patience if self.stopped_early else "all epochs",
-            "non_finite": sum(row["non_finite"] for row in progress.rows),
-            "skipped": sum(row["skipped"] for row in progress.rows),
+            **super().record(),
+            "non_finite": sum(row["non_finite"] for row in self.progress.rows),
         }
 
     # --- words --------------------------------------------------------------------------------

@@ -20,18 +20,17 @@ import torch
 from torch import Tensor
 
 from thaw.config.run import RunRecipe
-from thaw.config.starts import BEST
 from thaw.config.tasks import LanguageTaskSpec
 from thaw.corpora.sentences import Sentence
 from thaw.errors import UserError
 from thaw.models.awd_lstm import AwdLstm, Masks, Reading, State, detached
 from thaw.randomness import rng
-from thaw.surgery.surgery import Surgery, parameter_counts
+from thaw.surgery.surgery import Surgery
 from thaw.tasks.language_model import LanguageModelling, nats, regularised
-from thaw.training.learner import Diverged, Kept, Moment, Place
+from thaw.training.epochs import Epochs
+from thaw.training.learner import Diverged, Moment
 from thaw.training.optim import Optimizer
-from thaw.training.progress import Progress, Sums, copied, under
-from thaw.training.schedule import rate
+from thaw.training.progress import under
 from thaw.training.torch_optim import NonMonotone
 
 SHORTEST = 5  # units of a step, as drawn
@@ -86,7 +85,7 @@ def cuts(length: int, spec: LanguageTaskSpec, seed: int, epoch: int) -> list[Cut
     return found
 
 
-class Streams:
+class Streams(Epochs):
     """Model, optimiser, text, hidden state and position of one training."""
 
     def __init__(
@@ -102,16 +101,13 @@ class Streams:
         say: Callable[[str], None],
     ) -> None:
         assert isinstance(run.recipe.task, LanguageTaskSpec)
-        self.run_recipe, self.recipe, self.spec = run, run.recipe, run.recipe.task
-        self.model, self.optimizer, self.task, self.say = model, optimizer, task, say
+        super().__init__(run, model, optimizer, f"dev_{task.selects}")
+        self.spec, self.network, self.task, self.say = run.recipe.task, model, task, say
         self.text, self.dev_text = train, dev
         self.streams = train.streams(self.recipe.batch_size).to(device)
         self.dev_streams = dev.streams(self.spec.dev_streams).to(device)
         self.rates = model.rates(surgery.frozen_layers if surgery.frozen.dropout == "off" else ())
-        self.trainable = sum(p.numel() for p in optimizer.parameters)
-        self.progress = Progress()
         self.state: State | None = None  # behind the last step of this epoch
-        self.kept: dict[str, Kept] = {}  # snapshots that nobody has taken yet
         self.steps = self.recipe.epochs * len(self.cuts(1))  # about as many as there will be, but for an early stop
 
     def cuts(self, epoch: int) -> list[Cut]:
@@ -119,16 +115,6 @@ class Streams:
         return cuts(self.streams.shape[1], self.spec, self.run_recipe.seed, epoch)
 
     # --- the loop -----------------------------------------------------------------------------
-
-    @property
-    def stopped_early(self) -> bool:
-        """Whether dev has not improved for as long as the recipe allows."""
-        return bool(self.recipe.early_stop_epochs) and self.progress.stale >= self.recipe.early_stop_epochs
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.progress.epoch > self.recipe.epochs or self.stopped_early
 
     def run(self) -> Iterator[Moment]:
         """Train from the present position to the end. Raises Diverged."""
@@ -158,7 +144,7 @@ class Streams:
             self.optimizer.step(self.learning_rate(progress.step + 1) * piece.drawn / self.spec.bptt)
             self.state = detached(reading.state)
             sums.loss += float(loss.detach()) * targets.numel()
-            sums.utterances += targets.numel()
+            sums.weight += targets.numel()
             sums.gradient_norm += norm
             progress.skipped = 0
         else:
@@ -171,7 +157,7 @@ class Streams:
     def read(self, units: Tensor, state: State | None, masks: Masks | None = None) -> Reading:
         """What the model makes of a piece; in bf16 where the recipe says so."""
         with torch.autocast(units.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            return self.model.read(units, state, masks)
+            return self.network.read(units, state, masks)
 
     def skip(self) -> None:
         """Leave weights, optimiser and hidden state as if this piece had not been; Diverged after too many in a row."""
@@ -181,10 +167,6 @@ class Streams:
         self.say(f"epoch {progress.epoch}, step {progress.step + 1}: skipped, its gradient is not finite")
         if progress.skipped > most:
             raise Diverged(self.advice(f"{most + 1} steps in a row have no finite gradient"))
-
-    def learning_rate(self, step: int) -> float:
-        """The rate of the 1-based `step`, if it had the mean length."""
-        return rate(self.recipe, step, self.steps)
 
     # --- dev ----------------------------------------------------------------------------------
 
@@ -218,30 +200,22 @@ class Streams:
             {
                 "epoch": progress.epoch,
                 "step": progress.step,
-                "train_loss": sums.loss / sums.utterances if sums.utterances else None,
+                "train_loss": sums.loss / sums.weight if sums.weight else None,
                 "dev_loss": loss,
                 "dev_perplexity": perplexity(loss),
                 "averaged": bool(self.optimizer.averages()),
                 "learning_rate": self.learning_rate(progress.step),
                 "gradient_norm": sums.gradient_norm / taken if taken else None,
                 "trainable_parameters": self.trainable,
-                "units": sums.utterances,
+                "units": sums.weight,
                 "skipped": sums.skipped,
-                "units_per_second": sums.utterances / sums.seconds,
+                "units_per_second": sums.weight / sums.seconds,
                 "step_seconds": sums.seconds / sums.steps,
             }
         )
-        best = math.inf if progress.best is None else float(progress.best["dev_loss"])
-        progress.stale = 0 if loss < best - self.recipe.early_stop_delta else progress.stale + 1
-        if loss < best:
-            progress.best = {"epoch": progress.epoch, "dev_loss": loss}
-            self.keep(BEST)
-        if f"epoch-{progress.epoch}" in self.recipe.snapshots:
-            self.keep(f"epoch-{progress.epoch}")
+        self.judge(loss)
         self.switch(loss, earlier)
-        progress.epoch += 1
-        progress.batch = 0
-        progress.sums = Sums()
+        self.next_epoch()
         self.state = None
 
     def switch(self, loss: float, earlier: Sequence[float]) -> None:
@@ -258,85 +232,29 @@ class Streams:
             self.progress.stale = 0
             self.say(f"epoch {self.progress.epoch}: dev improves no more; weights are averaged from here on")
 
-    def keep(self, snapshot: str) -> None:
-        """Copy the weights as they are judged now."""
-        self.kept[snapshot] = Kept(self.progress.epoch, copied(self.weights()), copied(self.optimizer.state()))
-
     # --- what a session asks ------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
         """Model, optimiser and hidden state, on the CPU."""
-        tensors = {f"model/{name}": tensor.cpu() for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"optimizer/{name}": tensor.cpu() for name, tensor in self.optimizer.state().items()}
-        for place, (h, c) in enumerate(self.state or ()):
-            tensors |= {f"hidden/{place}/h": h.cpu(), f"hidden/{place}/c": c.cpu()}
-        return tensors
-
-    def facts(self) -> dict[str, Any]:
-        """Where it is."""
-        return {"progress": self.progress.plain()}
+        hidden = {f"hidden/{place}/{name}": tensor.cpu() for place, pair in enumerate(self.state or ())
+                  for name, tensor in zip("hc", pair, strict=True)}  # fmt: skip
+        return super().tensors() | hidden
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Take over what `tensors` and `facts` gave."""
-        self.model.load_state_dict(under(tensors, "model/"))
-        self.optimizer.restore(under(tensors, "optimizer/"))
-        self.progress = Progress.from_plain(facts["progress"])
+        super().restore(tensors, facts)
         hidden, device = under(tensors, "hidden/"), self.streams.device
         pairs = [(hidden[f"{place}/h"], hidden[f"{place}/c"]) for place in range(len(hidden) // 2)]
         self.state = tuple((h.to(device), c.to(device)) for h, c in pairs) or None
 
-    @property
-    def place(self) -> Place:
-        """Where it is."""
-        progress, sums = self.progress, self.progress.sums
-        return Place(
-            epoch=progress.epoch,
-            unit=progress.batch,
-            step=progress.step,
-            steps=max(self.steps, progress.step),
-            loss=sums.loss / sums.utterances if sums.utterances else None,
-            best=progress.best["dev_loss"] if progress.best else None,
-            audio_seconds=0.0,
-        )
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """Metrics, one row per finished epoch."""
-        return self.progress.rows
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """The best epoch so far."""
-        return self.progress.best
-
-    def weights(self) -> dict[str, Tensor]:
-        """The model's, with the optimiser's averages in the place of what they average."""
-        return {**self.model.state_dict(), **self.optimizer.averages()}
-
-    def unsaved(self) -> dict[str, Kept]:
-        """The snapshots taken since the last call."""
-        kept, self.kept = self.kept, {}
-        return kept
-
-    def unmoved(self) -> list[str]:
-        """Names of parameters whose every gradient was exactly zero."""
-        return self.optimizer.unmoved()
-
     def record(self) -> dict[str, Any]:
         """What was trained on, how far, and how it ended."""
-        progress = self.progress
-        averaged = [row["epoch"] for row in progress.rows if row["averaged"]]
-        patience = f"no improvement for {self.recipe.early_stop_epochs} epochs"
+        averaged = [row["epoch"] for row in self.progress.rows if row["averaged"]]
         return {
             "corpora": {"train": self.text.amounts(), "dev": self.dev_text.amounts()},
             "classes": self.task.classes,
-            "parameters": parameter_counts(self.model),
-            "best": progress.best,
-            "epochs": len(progress.rows),
-            "steps": progress.step,
-            "stopped": patience if self.stopped_early else "all epochs",
+            **super().record(),
             "first_averaged_epoch": averaged[0] if averaged else None,
-            "skipped": sum(row["skipped"] for row in progress.rows),
         }
 
     def advice(self, what: str) -> str:
