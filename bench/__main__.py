@@ -28,6 +28,7 @@ class Size:
 
 
 BENCHES = {
+    "alignment": Size(toy=("--train", "60", "--test", "6")),
     "audio": Size(toy=("--clips", "4", "--rounds", "1")),
     "augment": Size(("--hidden", "512"), ("--hidden", "8", "--batch", "2", "--seconds", "1")),
     "campaign": Size(toy=("--rounds", "1")),

@@ -28,7 +28,8 @@ from thaw.audio.convert import convert
 from thaw.audio.wav import SAMPLE_RATE, Pcm
 from thaw.config.schema import AudioSpec
 from thaw.corpora.espeak import SAMPLE_RATE as SPOKEN_RATE
-from thaw.corpora.espeak import Espeak, Manner, find_voice
+from thaw.corpora.espeak import Espeak, Manner
+from thaw.corpora.voices import find_voice
 
 SENTENCES = ("Wo ist das Wasser?", "Die Stadt liegt an einem großen Fluss.", "Heute ist Montag, der dritte Mai.")
 RATES = (48000, 32000, 22050)

@@ -33,6 +33,14 @@ def test_the_default_config_is_valid() -> None:
         ({"corpora": {"german": {"language": "gr"}}}, ["corpora.german.language", "'gr'", "de"]),
         ({"models": {"deepspeech": {"kind": "tape"}}}, ["models.deepspeech", "'tape'", "deepspeech"]),
         ({"recipes": {"finetune": {"epochs": -1}}}, ["recipes.finetune.epochs", "-1"]),
+        ({"lexicons": {"gr": {"kind": "espeak"}}}, ["lexicons.gr", "'gr' is not there", "de"]),
+        ({"lexicons": {"de": {"kind": "file", "path": "no.txt"}}}, ["lexicons.de.path", "no.txt: no such file"]),
+        ({"alignments": {"a": {"languages": {"gr": {}}}}}, ["alignments.a.languages", "'gr' is not there"]),
+        ({"alignments": {"a": {"leaves": 9, "gaussians": 8}}}, ["alignments.a", "8 are fewer than the 9 leaves"]),
+        (
+            {"alignments": {"a": {"languages": {"de": {"leaves": 0}}}}},
+            ["alignments.a", "languages.de.leaves", "greater than or equal to 1"],
+        ),
         ({"treatments": {"frozen-1": {"freeze": ["layer1"]}}}, ["frozen-1.freeze", "'layer1'", "'layer_1'", "lstm"]),
         (
             {"treatments": {"frozen-1": {"recipe": {"learning_rat": 1}}}},

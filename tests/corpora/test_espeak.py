@@ -10,8 +10,9 @@ import espeakng_loader
 import numpy as np
 import pytest
 
-from thaw.corpora.espeak import SAMPLE_RATE, Espeak, Manner, find_voice
+from thaw.corpora.espeak import SAMPLE_RATE, Espeak, Manner
 from thaw.corpora.speakers import FEMALE, MALE
+from thaw.corpora.voices import find_voice
 from thaw.errors import UserError
 
 TEXT = "Guten Tag, Deutschland."
@@ -80,3 +81,19 @@ def test_a_broken_child_is_an_error() -> None:
         Espeak("gmw/de").say(TEXT, manner("nosuchvariant"))
     with pytest.raises(UserError, match="could not say"):
         Espeak("gmw/de").say("", manner())
+
+
+def test_timed_speech_is_the_same_speech_and_says_when_each_phoneme_begins() -> None:
+    espeak = Espeak(find_voice("es"))
+    manner = Manner("m3", 160, 50, 50)
+    sound, phones = espeak.say_timed("hola señor", manner)
+    np.testing.assert_array_equal(sound, espeak.say("hola señor", manner))
+    assert [name.replace("ˈ", "") for name, _ in phones if name] == ["o", "l", "a", "s", "e", "ɲ", "o", "ɾ"]
+    begins = [second for _, second in phones]
+    assert begins == sorted(begins)
+    assert begins[0] == 0.0
+    assert begins[-1] <= len(sound) / SAMPLE_RATE
+
+
+def test_phonemes_come_a_line_for_each_word() -> None:
+    assert Espeak(find_voice("es")).phonemes(["perro", "", "sí"]) == ["p_ˈe_r_o", "", "s_ˈi"]

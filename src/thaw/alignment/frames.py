@@ -16,3 +16,8 @@ MIDDLE = WINDOW // 2
 def frames_of(samples: int) -> int:
     """T: how many frames an utterance of so many samples has; 0 where it is shorter than one window."""
     return 0 if samples < WINDOW else 1 + (samples - WINDOW) // SHIFT
+
+
+def begins_at(frame: int) -> float:
+    """The second from which a frame is the nearest one: half a step before its middle."""
+    return (SHIFT * frame + MIDDLE - SHIFT / 2) / SAMPLE_RATE

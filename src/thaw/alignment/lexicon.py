@@ -76,11 +76,12 @@ def known_words(lexicon: Lexicon, phones: Iterable[str]) -> tuple[Lexicon, str]:
 
 
 def by_espeak(words: Iterable[str], voice: str) -> Lexicon:
-    """The words as espeak-ng says them one by one in a language of its own (`espeak.find_voice` names them).
+    """The words as espeak-ng says them one by one in a language of its own (`voices.find_voice` names them).
 
     A word that it says nothing for is left out.
     """
-    from thaw.corpora.espeak import Espeak, find_voice
+    from thaw.corpora.espeak import Espeak
+    from thaw.corpora.voices import find_voice
 
     ordered = sorted(set(words))
     said = Espeak(find_voice(voice)).phonemes(ordered)

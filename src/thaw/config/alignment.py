@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from thaw.config.decoders import LanguageModelSpec
 from thaw.config.numbers import Int, Size, Some
-from thaw.config.sources import Positive
+from thaw.config.sources import Name, Positive
 from thaw.config.strict import Strict
 
 
@@ -53,6 +53,7 @@ class AlignmentSpec(Strict):
     gaussians: Annotated[Int, Field(ge=1, le=1_000_000)] = 15000
     seed: Int = 1
     search: SearchSpec = SearchSpec()  # of the GMM's own recognition
+    languages: dict[Name, dict[str, Any]] = {}  # what a language changes in all of this, e.g. {eu: {leaves: 1600}}
 
     @model_validator(mode="after")
     def _fits_together(self) -> AlignmentSpec:
@@ -60,4 +61,18 @@ class AlignmentSpec(Strict):
             raise ValueError(
                 f"gaussians: {self.gaussians} are fewer than the {self.leaves} leaves, which need one each"
             )
+        for language in self.languages:
+            self.of(language)
         return self
+
+    def of(self, language: str) -> AlignmentSpec:
+        """The same for one language, with what that changes. ValueError, in one line, where it may not."""
+        changes = self.languages.get(language, {})
+        if "languages" in changes:
+            raise ValueError(f"languages.{language}: languages within a language")
+        try:
+            return AlignmentSpec.model_validate({**self.model_dump(exclude={"languages"}), **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in ("languages", language, *first["loc"]))
+            raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error

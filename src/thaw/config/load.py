@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from thaw.config.alignment import FileLexicon
 from thaw.config.config import Config
 from thaw.config.decoders import BeamSpec
 from thaw.config.reading import merged as merged  # these names are for others too
@@ -113,8 +114,26 @@ def _cross_checks(config: Config) -> Iterable[str]:
         text = decoder.language_model.extra_text if isinstance(decoder, BeamSpec) else ""
         if text:
             yield from _file_checks(f"decoders.{name}.language_model.extra_text", text, "file")
+    yield from _alignment_checks(config)
     for name, study in config.studies.items():
         yield from study_module(study.kind).check(name, study, config)
+
+
+def _alignment_checks(config: Config) -> Iterable[str]:
+    """Names of languages, and the files that lexicons and language models name."""
+    named = [(f"lexicons.{language}", language) for language in config.lexicons]
+    named += [
+        (f"alignments.{name}.languages", lang) for name, spec in config.alignments.items() for lang in spec.languages
+    ]
+    for where, language in named:
+        if language not in config.languages:
+            yield f"{where}: {language!r} is not there; {suggestion(language, config.languages)}"
+    for language, lexicon in config.lexicons.items():
+        if isinstance(lexicon, FileLexicon):
+            yield from _file_checks(f"lexicons.{language}.path", lexicon.path, "file")
+    for name, spec in config.alignments.items():
+        if text := spec.search.language_model.extra_text:
+            yield from _file_checks(f"alignments.{name}.search.language_model.extra_text", text, "file")
 
 
 def _corpus_checks(name: str, corpus: CorpusSpec, config: Config) -> Iterable[str]:

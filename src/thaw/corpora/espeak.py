@@ -10,7 +10,9 @@ The library and its voices come from the wheel `espeakng-loader`. espeak-ng is G
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,19 @@ IPA = 0x02 | ord("_") << 8  # espeak_TextToPhonemes: IPA, with this between two 
 ABSOLUTE = 0  # a parameter is set, not added to
 SAMPLE_RATE = 22050  # Hz; of all of espeak-ng's own voices
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+PHONEME_EVENTS = 0x1 | 0x2  # espeakINITIALIZE_PHONEME_EVENTS, and their names in IPA
+PHONEME = 7  # espeakEVENT_PHONEME
+LENGTH = struct.Struct("<Q")
+
+
+class Event(ctypes.Structure):
+    """espeak_EVENT; a list of them ends with type 0."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("type", "identifier", "text_position", "length", "milliseconds", "sample")),
+        ("user_data", ctypes.c_void_p),
+        ("name", ctypes.c_char * 8),
+    )
 
 
 @dataclass(frozen=True)
@@ -39,33 +54,6 @@ class Manner:
     rate: int  # words a minute, 80-450
     pitch: int  # 0-100
     range: int  # of the pitch, 0-100
-
-
-def voices() -> dict[str, str]:
-    """Language codes that may be spoken, each with the place of its voice in espeak-ng's data ("fr-fr": "roa/fr").
-
-    The place serves as the voice's name; by its bare name, espeak-ng would read all voices to find it.
-    """
-    folder = Path(espeakng_loader.get_data_path()) / "lang"
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    found = {path.name.lower(): path.relative_to(folder).as_posix() for path in files}
-    for path in files:
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            words = line.split()
-            if len(words) > 1 and words[0] == "language":
-                found.setdefault(words[1].lower(), path.relative_to(folder).as_posix())
-    return found
-
-
-def find_voice(code: str) -> str:
-    """espeak-ng's voice of a language code; UserError lists the codes there are."""
-    known = voices()
-    try:
-        return known[code.lower().replace("_", "-")]
-    except KeyError:
-        raise UserError(
-            f"voice {code!r}: espeak-ng does not speak it; choose one of {', '.join(sorted(known))}"
-        ) from None
 
 
 def _in_fork(work: Callable[[int], int]) -> tuple[int, bytes]:
@@ -86,7 +74,7 @@ def _in_fork(work: Callable[[int], int]) -> tuple[int, bytes]:
 class Espeak:
     """espeak-ng with one voice. `say` may be called any number of times, by any number of objects.
 
-    `voice` is espeak-ng's own name of a language, as `find_voice` gives it.
+    `voice` is espeak-ng's own name of a language, as `thaw.corpora.voices.find_voice` gives it.
     """
 
     def __init__(self, voice: str) -> None:
@@ -102,6 +90,18 @@ class Espeak:
         if status != 0 or not data.strip(b"\0"):
             raise UserError(f"espeak-ng (voice {self.voice}+{manner.variant}, status {status}) could not say {text!r}")
         return np.frombuffer(data, dtype=np.int16)
+
+    def say_timed(self, text: str, manner: Manner) -> tuple[NDArray[np.int16], list[tuple[str, float]]]:
+        """As `say`, and beside the samples each phoneme in IPA with the second that it begins at.
+
+        Pauses are phonemes without a name. It is the truth that an alignment of the same speech can be held against.
+        """
+        status, data = _in_fork(lambda pipe: self._speak_timed(text, manner, pipe))
+        if status != 0 or len(data) < LENGTH.size:
+            raise UserError(f"espeak-ng (voice {self.voice}+{manner.variant}, status {status}) could not say {text!r}")
+        (size,) = LENGTH.unpack_from(data)
+        sound, events = data[LENGTH.size : LENGTH.size + size], json.loads(data[LENGTH.size + size :])
+        return np.frombuffer(sound, dtype=np.int16), [(name, sample / SAMPLE_RATE) for name, sample in events]
 
     def phonemes(self, texts: Sequence[str]) -> list[str]:
         """How each text is said: its phonemes in IPA, `_` between two, as espeak-ng writes them, with its stress marks.
@@ -134,7 +134,6 @@ class Espeak:
 
     def _speak(self, text: str, manner: Manner, pipe: int) -> int:
         """0, or the step that failed: 2 the start, 3 the voice, 4 the speech."""
-        library = self.engine
 
         def deliver(samples: int | None, count: int, events: Any) -> int:
             if samples and count > 0:
@@ -146,8 +145,34 @@ class Espeak:
                     os._exit(1)
             return 0
 
+        return self._synthesise(text, manner, deliver, 0)
+
+    def _speak_timed(self, text: str, manner: Manner, pipe: int) -> int:
+        """The same; writes the length of the samples in bytes, the samples, and the phonemes as JSON."""
+        sound: list[bytes] = []
+        found: list[tuple[str, int]] = []
+
+        def deliver(samples: int | None, count: int, events: int | None) -> int:
+            if samples and count > 0:
+                sound.append(ctypes.string_at(samples, 2 * count))
+            event = Event.from_address(events) if events else None
+            while events and event and event.type:
+                if event.type == PHONEME:
+                    found.append((bytes(event.name).split(b"\0")[0].decode(errors="replace"), event.sample))
+                events += ctypes.sizeof(Event)
+                event = Event.from_address(events)
+            return 0
+
+        status = self._synthesise(text, manner, deliver, PHONEME_EVENTS)
+        data = b"".join(sound)
+        with os.fdopen(pipe, "wb") as out:
+            out.write(LENGTH.pack(len(data)) + data + json.dumps(found).encode())
+        return status
+
+    def _synthesise(self, text: str, manner: Manner, deliver: Callable[..., int], options: int) -> int:
+        library = self.engine
         os.chdir(self.data.parent)  # espeak-ng has room for a path of 160 bytes; long ones end it with "No such file"
-        if library.espeak_Initialize(SYNCHRONOUS, 0, self.data.name.encode(), 0) != SAMPLE_RATE:
+        if library.espeak_Initialize(SYNCHRONOUS, 0, self.data.name.encode(), options) != SAMPLE_RATE:
             return 2
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # for the noise of breathy variants; else it is the time of day
         callback = CALLBACK(deliver)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from thaw.config.schema import Split, SyntheticSource
 from thaw.corpora.commonvoice import CLIPS
-from thaw.corpora.espeak import find_voice
 from thaw.corpora.ownership import claim
 from thaw.corpora.phrases import find_locale, sentences, vocabulary
 from thaw.corpora.speakers import Speaker, speakers
 from thaw.corpora.studio import Clip, Studio, make
+from thaw.corpora.voices import find_voice
 from thaw.files import write_text
 from thaw.randomness import seed_of
 

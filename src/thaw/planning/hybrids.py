@@ -13,6 +13,7 @@ from thaw.config.schema import TreatmentSpec
 from thaw.config.starts import SOURCE, origin
 from thaw.config.tasks import FramesSpec
 from thaw.errors import suggestion
+from thaw.planning.alignments import lexicon_problems
 
 if TYPE_CHECKING:
     from thaw.config.config import Config
@@ -38,6 +39,10 @@ def check(where: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
         yield f"{where}.alignment: {spec.alignment!r} is not there; {allowed}"
     if spec.alignment is not None and not wanted:
         yield f"{where}.alignment: recipe {spec.recipe!r} learns none of its states; set its task to frames"
+    corpora = [*spec.targets, *([spec.source.corpus] if spec.source and spec.source.corpus else [])]
+    if wanted:
+        for language in dict.fromkeys(config.corpora[corpus].language for corpus in corpora):
+            yield from lexicon_problems(config, language)
     model = config.models[spec.model]
     if framed and any(model.frames(samples) != DnnSpec(kind="dnn").frames(samples) for samples in LENGTHS):
         yield f"{where}.model: {spec.model!r} has other frames than alignments, of 25 ms every 10 ms; take kind dnn"
