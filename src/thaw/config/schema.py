@@ -134,6 +134,8 @@ class RecipeSpec(Strict):
     weight_decay: Amount = 0.0  # not of adam-tf
     momentum: Fraction = 0.0  # sgd only
     rho: Fraction = 0.9  # adadelta only: how much of the running mean of squares is kept
+    # adadelta only: after an epoch that is worse than the best, whose weights are taken again, epsilon is so much of it
+    epsilon_decay: Annotated[Float, Field(gt=0, le=1)] = 1.0
     averaging_start: Count = 0  # asgd only: the step from which weights are averaged
     # nt-asgd only: averaging begins after an epoch whose dev loss is above the best of all but the last so many.
     averaging_patience: Positive = 5
@@ -160,11 +162,13 @@ class RecipeSpec(Strict):
         if self.weight_decay and self.optimizer == "adam-tf":
             raise ValueError(f"weight_decay: {self.optimizer} has none")
         for key, default, owner in (
-            *(("momentum", 0.0, "sgd"), ("rho", 0.9, "adadelta")),
+            *(("momentum", 0.0, "sgd"), ("rho", 0.9, "adadelta"), ("epsilon_decay", 1.0, "adadelta")),
             *(("averaging_start", 0, "asgd"), ("averaging_patience", 5, "nt-asgd")),
         ):
             if getattr(self, key) != default and self.optimizer != owner:
                 raise ValueError(f"{key}: {self.optimizer} has none; {owner} has")
+        if self.epsilon_decay < 1 and self.learner != CENTRAL:
+            raise ValueError(f"epsilon_decay: learner {self.learner.kind} does not go back to its best; central does")
         if never := [one for one in self.snapshots if (epoch_of(one) or 0) > self.epochs]:
             raise ValueError(f"snapshots: a training of {self.epochs} epochs has no {', '.join(never)}")
         if self.language_temperature != 1.0 and self.order != "mixed":

@@ -15,6 +15,7 @@ from thaw.surgery.surgery import parameter_counts
 from thaw.training.learner import Kept, Place
 from thaw.training.optim import Optimizer
 from thaw.training.progress import Progress, Sums, copied, under
+from thaw.training.retreat import Retreat
 from thaw.training.schedule import rate
 
 
@@ -34,6 +35,7 @@ class Epochs:
         self.model = model
         self.optimizer = optimizer
         self.selects = selects
+        self.retreat = Retreat(run.recipe, model, optimizer) if run.recipe.epsilon_decay < 1 else None
         self.trainable = sum(p.numel() for p in optimizer.parameters)
         self.progress = Progress()
         self.kept: dict[str, Kept] = {}  # snapshots that nobody has taken yet
@@ -53,7 +55,7 @@ class Epochs:
         return rate(self.recipe, step, self.steps)
 
     def judge(self, value: float) -> None:
-        """Keep the epoch's weights if they are the best so far, by `value`, or a snapshot that is wanted.
+        """Keep the epoch's weights if they are the best so far, by `value`, or a snapshot that is wanted; or go back.
 
         An epoch is the best on any decrease of what selects; it counts as an improvement for the early stop only if
         the decrease exceeds early_stop_delta (mozilla/DeepSpeech v0.7.4 training/deepspeech_training/train.py).
@@ -66,6 +68,10 @@ class Epochs:
             self.keep(BEST)
         if f"epoch-{progress.epoch}" in self.recipe.snapshots:
             self.keep(f"epoch-{progress.epoch}")
+        if self.retreat and value < best:
+            self.retreat.keep()
+        elif self.retreat and value > best:
+            self.retreat.go_back(progress)
 
     def next_epoch(self) -> None:
         """Move on to the first step of the next epoch."""
@@ -82,7 +88,8 @@ class Epochs:
     def tensors(self) -> dict[str, Tensor]:
         """Model and optimiser, on the CPU."""
         tensors = {f"model/{name}": tensor.cpu() for name, tensor in self.model.state_dict().items()}
-        return tensors | {f"optimizer/{name}": tensor.cpu() for name, tensor in self.optimizer.state().items()}
+        tensors |= {f"optimizer/{name}": tensor.cpu() for name, tensor in self.optimizer.state().items()}
+        return tensors | (self.retreat.tensors() if self.retreat else {})
 
     def facts(self) -> dict[str, Any]:
         """Where it is."""
@@ -93,6 +100,8 @@ class Epochs:
         self.model.load_state_dict(under(tensors, "model/"))
         self.optimizer.restore(under(tensors, "optimizer/"))
         self.progress = Progress.from_plain(facts["progress"])
+        if self.retreat:
+            self.retreat.restore(tensors, self.progress)
 
     @property
     def place(self) -> Place:

@@ -36,6 +36,7 @@ class Progress:
     step: int = 0  # optimiser steps, over all epochs, skipped ones too
     skipped: int = 0  # the last so many steps, in a row
     stale: int = 0  # epochs since the last improvement by early_stop_delta
+    retreats: int = 0  # how often the weights of the best epoch were gone back to
     best: dict[str, Any] | None = None  # {epoch, dev_<what the task selects by>}
     audio_seconds: float = 0.0
     sums: Sums = field(default_factory=Sums)

@@ -68,6 +68,11 @@ class TorchOptimizer(Optimizer):
         for group in self.inner.param_groups:
             group["lr"] = learning_rate
 
+    def set_epsilon(self, epsilon: float) -> None:
+        """What the steps from the next one on add to their denominators."""
+        for group in self.inner.param_groups:
+            group["eps"] = epsilon
+
     def unmoved(self) -> list[str]:
         """Names of the parameters whose every gradient so far was exactly zero."""
         return [name for name, moved in zip(self.names, self.state_in["moved"], strict=True) if not moved]
