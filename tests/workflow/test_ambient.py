@@ -57,3 +57,10 @@ def test_every_layer_of_every_model_is_reset_in_one_job_a_run(workspace: Workspa
     assert max(moved.values()) == 1.0
     assert min(moved.values()) > 0
     assert {row["causal"] for row in read(shown / "figure5b.csv")} == {"True"}
+
+    sizes = {row["label"]: row for row in read(shown / "table2.csv") if row["row"] == "model"}
+    assert {row["layers"] for row in sizes.values()} == {str(BLOCKS)}
+    assert sizes["S"]["conformer_parameters"] == sizes["S, batch norm"]["conformer_parameters"]
+    assert int(sizes["S, streaming"]["total_parameters"]) - int(sizes["S"]["total_parameters"]) == 2 * 32 * 32 + 32
+    findings = json.loads((shown / "findings.json").read_text())
+    assert [part["title"] for part in findings["parts"]] == ["S", "S, batch norm", "S, streaming"]

@@ -21,7 +21,7 @@ from thaw.errors import UserError
 Scale = Literal["mini", "paper"]
 Speech = Literal["synthesised", "recorded", "mixed", "text"]  # of the target corpora; text: no speech at all
 Need = Literal[
-    "corpora", "scores", "sources", "metrics", "style", "setup", "evidence", "probes"
+    "corpora", "scores", "sources", "metrics", "style", "setup", "evidence", "probes", "record"
 ]  # setup: how runs were trained (SETUP)
 
 # Raise it when drawing changes its meaning (statistics, what is counted, what is marked): every exhibit is drawn anew.
@@ -276,7 +276,9 @@ def _trimmed_run(run: RunRow, needs: set[Need]) -> RunRow:
     decodes = tuple(decode.model_copy(update={"hypotheses": "", "record": ""}) for decode in run.decodes)
     return run.model_copy(
         update={
-            "record": run.record if "scores" in needs else "",  # whether it was finished stands beside its rates
+            "record": run.record
+            if {"scores", "record"} & needs
+            else "",  # whether it was finished stands beside its rates
             "metrics": run.metrics if "metrics" in needs else "",
             "decodes": decodes if "scores" in needs else (),
             **({} if "probes" in needs else {"probes": (), "stack": (), "traits": {}}),

@@ -47,6 +47,21 @@ def _difference(before: Sample, after: Sample, measure: str) -> Sample:
     return Sample(after.seed, tuple(counts))
 
 
+def mean_over(changes: Sequence[Sequence[Sample]]) -> list[Sample]:
+    """The mean of several lists of `differences` of the same seeds, by utterance."""
+    return [_mean(same) for same in zip(*changes, strict=True)]
+
+
+def _mean(same: Sequence[Sample]) -> Sample:
+    rows = zip(*(sample.by_id for sample in same), strict=True)
+    counts = []
+    for row in rows:
+        found = [one.counts[DIFFERENCE] for one in row]
+        mean = Counts(sum(one.errors for one in found) / len(found), found[0].total)
+        counts.append(UtteranceCounts(row[0].id, row[0].speaker, {DIFFERENCE: mean}))
+    return Sample(same[0].seed, tuple(counts))
+
+
 def paired(samples: Sequence[Sample], spec: ScoringSpec, noise: SeedNoise) -> Comparison:
     """What `differences` say of a treatment; `noise` is that of differences (`seed_noise` of such samples)."""
     found = estimate(samples, DIFFERENCE, spec, noise)
