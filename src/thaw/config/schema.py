@@ -18,7 +18,7 @@ from thaw.config.sources import SPLITS as SPLITS  # these names are for others t
 from thaw.config.sources import Fraction, Name, Positive, Source
 from thaw.config.sources import Split as Split
 from thaw.config.sources import SyntheticSource as SyntheticSource
-from thaw.config.starts import BEST, SCRATCH, SOURCE, Snapshot, Start, epoch_of
+from thaw.config.starts import BEST, SCRATCH, SOURCE, Snapshot, Start, epoch_of, mean_of
 from thaw.config.strict import Strict
 from thaw.config.tasks import CTC, FramesSpec, LanguageTaskSpec, TaskSpec
 from thaw.config.units import CHARACTERS, UnitsSpec
@@ -169,8 +169,10 @@ class RecipeSpec(Strict):
                 raise ValueError(f"{key}: {self.optimizer} has none; {owner} has")
         if self.epsilon_decay < 1 and self.learner != CENTRAL:
             raise ValueError(f"epsilon_decay: learner {self.learner.kind} does not go back to its best; central does")
-        if never := [one for one in self.snapshots if (epoch_of(one) or 0) > self.epochs]:
+        if never := [one for one in self.snapshots if (epoch_of(one) or mean_of(one) or 0) > self.epochs]:
             raise ValueError(f"snapshots: a training of {self.epochs} epochs has no {', '.join(never)}")
+        if self.early_stop_epochs and any(map(mean_of, self.snapshots)):
+            raise ValueError("snapshots: which epochs are the last is not known where early_stop_epochs may end it")
         if self.language_temperature != 1.0 and self.order != "mixed":
             raise ValueError("language_temperature: without order: mixed, every utterance is heard once")
         if isinstance(self.learner, DownpourSpec) and self.optimizer != "adagrad":

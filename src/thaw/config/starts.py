@@ -9,8 +9,8 @@ from pydantic import Field
 
 SCRATCH = "scratch"
 SOURCE = "source"
-FIRST, BEST, LAST = "first", "best", "last"  # snapshots; the others are epoch-N
-SNAPSHOT = r"(?:first|best|last|epoch-[1-9][0-9]{0,5})"
+FIRST, BEST, LAST = "first", "best", "last"  # snapshots; the others are epoch-N, and the mean of the last N epochs
+SNAPSHOT = r"(?:first|best|last|epoch-[1-9][0-9]{0,5}|mean-[1-9][0-9]{0,3})"
 
 Snapshot = Annotated[str, Field(pattern=f"^{SNAPSHOT}$")]
 Start = Annotated[str, Field(pattern=rf"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(@{SNAPSHOT})?$")]
@@ -32,4 +32,10 @@ def origin(start: str) -> Origin | None:
 def epoch_of(snapshot: str) -> int | None:
     """The N of `epoch-N`; None for the other snapshots."""
     match = re.fullmatch(r"epoch-([0-9]+)", snapshot)
+    return int(match[1]) if match else None
+
+
+def mean_of(snapshot: str) -> int | None:
+    """The N of `mean-N`; None for the other snapshots."""
+    match = re.fullmatch(r"mean-([0-9]+)", snapshot)
     return int(match[1]) if match else None

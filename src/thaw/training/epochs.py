@@ -13,6 +13,7 @@ from thaw.config.starts import BEST
 from thaw.models.layered import LayeredModel
 from thaw.surgery.surgery import parameter_counts
 from thaw.training.learner import Kept, Place
+from thaw.training.means import Means
 from thaw.training.optim import Optimizer
 from thaw.training.progress import Progress, Sums, copied, under
 from thaw.training.retreat import Retreat
@@ -36,6 +37,7 @@ class Epochs:
         self.optimizer = optimizer
         self.selects = selects
         self.retreat = Retreat(run.recipe, model, optimizer) if run.recipe.epsilon_decay < 1 else None
+        self.means = Means(run.recipe.snapshots, run.recipe.epochs)
         self.trainable = sum(p.numel() for p in optimizer.parameters)
         self.progress = Progress()
         self.kept: dict[str, Kept] = {}  # snapshots that nobody has taken yet
@@ -68,6 +70,8 @@ class Epochs:
             self.keep(BEST)
         if f"epoch-{progress.epoch}" in self.recipe.snapshots:
             self.keep(f"epoch-{progress.epoch}")
+        for snapshot, weights in self.means.add(progress.epoch, self.weights()).items():
+            self.kept[snapshot] = Kept(progress.epoch, weights, {})
         if self.retreat and value < best:
             self.retreat.keep()
         elif self.retreat and value > best:
@@ -89,7 +93,7 @@ class Epochs:
         """Model and optimiser, on the CPU."""
         tensors = {f"model/{name}": tensor.cpu() for name, tensor in self.model.state_dict().items()}
         tensors |= {f"optimizer/{name}": tensor.cpu() for name, tensor in self.optimizer.state().items()}
-        return tensors | (self.retreat.tensors() if self.retreat else {})
+        return tensors | self.means.tensors() | (self.retreat.tensors() if self.retreat else {})
 
     def facts(self) -> dict[str, Any]:
         """Where it is."""
@@ -100,6 +104,7 @@ class Epochs:
         self.model.load_state_dict(under(tensors, "model/"))
         self.optimizer.restore(under(tensors, "optimizer/"))
         self.progress = Progress.from_plain(facts["progress"])
+        self.means.restore(tensors, next(self.model.parameters()).device)
         if self.retreat:
             self.retreat.restore(tensors, self.progress)
 

@@ -78,7 +78,7 @@ class Learner(Protocol):
         """The weights as they would be judged now (averages, where those are); not copied."""
 
     def unsaved(self) -> dict[str, Kept]:
-        """Snapshots ("best", "epoch-N") that were taken and not yet handed out; each is given once."""
+        """Snapshots ("best", "epoch-N", "mean-N") that were taken and not yet handed out; each is given once."""
 
     def record(self) -> dict[str, Any]:
         """What `run.json` says of the training when it is over."""
