@@ -6,7 +6,7 @@ rates are those that the benchmarks in bench/ printed on a 2-core virtual machin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import fsum
@@ -20,6 +20,7 @@ from thaw.config.schema import Optimizer
 from thaw.config.sources import Split, SyntheticSource
 from thaw.config.starts import BEST
 from thaw.config.strict import Strict
+from thaw.planning.alignments import Alignment, GmmDecode
 from thaw.planning.artifacts import Corpus, Decode, Manifest, Run
 from thaw.planning.federated import speakers_of
 from thaw.planning.plan import Plan
@@ -35,6 +36,9 @@ CONVERSION_SPEED = {"soundfile": 1_300, "sox": 430}  # × real time per core (be
 LISTING_ROW, INDEX_ROW, MANIFEST_ROW, HYPOTHESIS_ROW, COUNTS_ROW = 330, 150, 470, 220, 130  # bytes
 ROWS_PER_SECOND = 25_000  # that the manifest room joins, normalises and writes (bench/release.py)
 BEAM_SPEED = 13_000  # × real time per core, times the beam: 132 × at beam 100, 23 × at 500 (bench/decoding.py)
+ALIGNMENT_SPEED = 400  # × real time per core, of one iteration of a bootstrap (bench/alignment.py)
+ALIGNMENT_RATE = 1_000_000  # bytes per hour of audio: runs of states and phones
+GMM_SPEED = 60  # × real time per core, of a GMM's recognition (bench/alignment.py)
 WEIGHT = 4  # bytes per parameter, fp32
 MOMENTS = {"adam-tf": 8, "adam": 8, "adamw": 8, "adadelta": 8}
 MOMENTS |= dict.fromkeys(("novograd", "adagrad", "asgd", "nt-asgd", "sgd"), 4)
@@ -217,11 +221,15 @@ def estimate(
         _audio([(corpus, by_audio[i]) for i, corpus in plan.audio.items()]),
         _manifest([amounts[i] for i in plan.manifests]),
         Line("lm", len(plan.lms), disk=total(None for _ in plan.lms)),
+        Line("lexicon", len(plan.lexicons), disk=total(None for _ in plan.lexicons)),
+        _align(list(plan.alignments.values()), amounts),
+        Line("graph", len(plan.graphs), disk=total(None for _ in plan.graphs)),
+        _gmm(list(plan.gmms.values()), amounts),
         Line("units", len(plan.units), disk=total(None for _ in plan.units)),
         Line("checkpoint", len(plan.checkpoints), disk=total(_checkpoint_bytes(plan))),
         _train(list(plan.runs.values()), amounts, calibration),
         _decode(list(plan.decodes.values()), amounts, calibration),
-        _score(list(plan.decodes.values()), amounts),
+        _score([*plan.decodes.values(), *plan.gmms.values()], amounts),
         Line("table", sum(name.startswith("table") for name in names)),
         Line("figure", sum(name.startswith("figure") for name in names)),
         Line("report", 1),
@@ -284,6 +292,40 @@ def _manifest(amounts: list[Amount | None]) -> Line:
     )
 
 
+def _align(alignments: list[Alignment], amounts: Mapping[str, Amount | None]) -> Line:
+    pairs = [(one, amounts[one.data.manifest.id]) for one in alignments]
+    return Line(
+        "align",
+        len(pairs),
+        total(found.hours * ALIGNMENT_RATE if found else None for _, found in pairs),
+        _hours(found for _, found in pairs),
+        total(_align_hours(one, found) if found else None for one, found in pairs),
+    )
+
+
+def _align_hours(one: Alignment, found: Amount) -> float:
+    """Hours of a core: all is aligned once, a part again and again, and a part of that by the monophones first."""
+    spec = one.spec
+    trained = min(spec.hours, _of(found, "train"))
+    passes = trained * spec.iterations + min(spec.mono_hours, trained) * spec.mono_iterations
+    return (found.hours + passes) / ALIGNMENT_SPEED
+
+
+def _gmm(decodes: list[GmmDecode], amounts: Mapping[str, Amount | None]) -> Line:
+    pairs = [(one, amounts[one.manifest.id]) for one in decodes]
+    heard = [
+        _of(found, one.split) + (_of(found, "dev") * len(one.spec.scales) if one.tunes else 0.0) if found else None
+        for one, found in pairs
+    ]
+    return Line(
+        "gmm",
+        len(pairs),
+        total(found.parts[one.split].utterances * HYPOTHESIS_ROW if found else None for one, found in pairs),
+        total(heard),
+        total(None if hours is None else hours / GMM_SPEED for hours in heard),
+    )
+
+
 def _checkpoint_bytes(plan: Plan) -> Iterator[float]:
     for checkpoint in plan.checkpoints.values():
         layers = layer_parameters(checkpoint.model, len(checkpoint.alphabet) + 1)
@@ -319,7 +361,7 @@ def _decode(decodes: list[Decode], amounts: Mapping[str, Amount | None], calibra
     )
 
 
-def _score(decodes: list[Decode], amounts: Mapping[str, Amount | None]) -> Line:
+def _score(decodes: Sequence[Decode | GmmDecode], amounts: Mapping[str, Amount | None]) -> Line:
     found = [amounts[decode.manifest.id] for decode in decodes]
     return Line("score", len(decodes), total(a.parts["test"].utterances * COUNTS_ROW if a else None for a in found))
 
