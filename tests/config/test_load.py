@@ -98,7 +98,7 @@ def test_the_default_config_is_valid() -> None:
         ({"studies": {"freezing": {"baseline": "scrach"}}}, ["freezing.baseline", "'scratch'"]),
         ({"name": "Mini Scale"}, ["name"]),
         ({"execution": {"state": "../elsewhere"}}, ["execution.state", ".."]),
-        ({"studies": {"freezing": None, "crosslingual": None}}, ["studies", "at least 1"]),
+        ({"studies": dict.fromkeys(changed()["studies"])}, ["studies", "at least 1"]),
         ({"execution": {"state": ""}}, ["execution.state", "folder"]),
         # numbers: finite, in order, and with an end
         ({"recipes": {"finetune": {"epochs": True}}}, ["recipes.finetune.epochs", "not true or false"]),

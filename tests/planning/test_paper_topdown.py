@@ -22,19 +22,24 @@ FOLDERS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "config").symlink_to(REPOSITORY / "config")
+def generate(root: Path) -> None:
+    """Folders of the form that the config names, with an utterance in each."""
     for name in FOLDERS:
-        folder = tmp_path / "data" / name
+        folder = root / "data" / name
         folder.mkdir(parents=True)
         (folder / "wav.scp").write_text("a sph2pipe -f wav -p -c 1 a.sph |\n")
         (folder / "text").write_text("a-1 <NOISE> YES\n")
         (folder / "segments").write_text("a-1 a 0 1\n")
-    text = tmp_path / "data" / "wikitext-2"
+    text = root / "data" / "wikitext-2"
     text.mkdir()
     for split in ("train", "valid", "test"):
         (text / f"wiki.{split}.tokens").write_text(" = Heading = \n \n a <unk> \n")
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").symlink_to(REPOSITORY / "config")
+    generate(tmp_path)
     monkeypatch.chdir(tmp_path)
 
 

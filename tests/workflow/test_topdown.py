@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.workflow.conftest import Workspace
+from tests.planning.test_paper_topdown import generate
+from tests.workflow.conftest import REPOSITORY, Workspace
 from tests.workflow.dry_runs import listed
 from thaw.config.load import merged, read_yaml
 from thaw.models import load_model
@@ -85,3 +87,12 @@ def test_an_edit_trains_what_it_touches_and_no_other(study: Workspace, tmp_path:
                for job in jobs if job.startswith("train ")}  # fmt: skip
     assert trained == expected
     assert bool(jobs) == (name != "nothing")
+
+
+def test_the_published_size_is_a_dry_run(workspace: Workspace) -> None:
+    generate(workspace.root)
+    jobs = listed(workspace, config=REPOSITORY / "config" / "paper-topdown.yaml")
+    rules = Counter(job.split()[0] for job in jobs.elements())
+    assert rules["train"] == 140
+    assert rules["decode"] == rules["score"] == 2 * 140
+    assert rules["fetch"] == 3

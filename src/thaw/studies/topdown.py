@@ -109,8 +109,8 @@ def check(name: str, spec: Spec, config: Config) -> Iterator[str]:
     except KeyError as error:
         yield f"{where}: a model has no layer {error.args[0]!r}, which `stages` or `classifier` names"
         return
-    for corpus in dict.fromkeys(one.cascade.corpus for one in made.values()):
-        grid = _grid((one for one in made.values() if one.cascade.corpus == corpus), made, config)
+    for group in dict.fromkeys(one.place.group for one in made.values()):
+        grid = _grid((one for one in made.values() if one.place.group == group), made, config)
         found = checks.check(name, grid.spec, grid.config)
         yield from (_in_words(line, where, made) for line in found)
 
