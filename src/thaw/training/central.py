@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from thaw.config.run import RunRecipe
 from thaw.models.layered import LayeredModel, Noise, layer_of
 from thaw.surgery.surgery import Surgery
+from thaw.training.ahead import Ahead
 from thaw.training.augment import Augment
 from thaw.training.data import Batch, Examples, epoch_batches
 from thaw.training.distributed import World
@@ -68,6 +70,7 @@ class Central(Epochs):
         self.rates = surgery.dropout_rates(self.recipe.dropout)
         self.done = done  # layers whose outputs `examples` and `dev` hold, instead of features
         self.buffers = Buffers(model)
+        self.prepared: Ahead[Batch] | None = None  # of the epoch at work; a step alone makes its batch itself
         self.samples = [utterance.samples for utterance in examples.utterances]
         self.langs = [utterance.lang for utterance in examples.utterances]
         self.steps_per_epoch = len(self.batches(1))
@@ -93,9 +96,12 @@ class Central(Epochs):
         while not self.finished:
             batches = self.batches(self.progress.epoch)
             self.model.train()
-            while self.progress.batch < len(batches):
-                self.step(batches[self.progress.batch])
-                yield Moment.STEP
+            shares = [list(self.world.share(indices)) for indices in batches[self.progress.batch :]]
+            with Ahead(partial(self.prepare, augment=self.augment()), filter(None, shares)) as self.prepared:
+                while self.progress.batch < len(batches):
+                    self.step(batches[self.progress.batch])
+                    yield Moment.STEP
+            self.prepared = None
             self.close_epoch((yield from self.evaluate()))
             yield Moment.EPOCH
 
@@ -124,6 +130,11 @@ class Central(Epochs):
         progress.step += 1
         progress.batch += 1
 
+    def prepare(self, indices: Sequence[int], augment: Augment) -> Batch:
+        """These utterances as a batch, ready to be copied to the device while that is at work."""
+        batch = self.examples.batch(indices, augment)
+        return batch.pinned() if self.world.device.type == "cuda" else batch
+
     def weight(self, indices: Iterable[int]) -> int:
         """What utterances count in a mean loss, by their tasks."""
         return sum(self.tasks[self.examples.head(i)].weight(len(self.examples.labels[i])) for i in indices)
@@ -140,7 +151,8 @@ class Central(Epochs):
         share, bad = list(self.world.share(indices)), list[int]()
         values: list[float] = []
         while share:
-            batch = self.examples.batch(share, self.augment())
+            made = self.prepared.take(share) if self.prepared and not bad else None
+            batch = made or self.prepare(share, self.augment())
             if spoiled := [share[row] for row in batch.not_finite()]:
                 bad += spoiled
                 share = [i for i in share if i not in spoiled]
