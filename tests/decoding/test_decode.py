@@ -103,7 +103,7 @@ def test_every_utterance_has_its_own_hypothesis_in_the_order_of_ids(folder: Path
     }
     assert [(r["id"], r["hypothesis"]) for r in rows] == sorted(expected.items())
     assert [(r["speaker"], r["reference"]) for r in rows] == [(f"s{i % 2}", text) for i, text in enumerate(TEXTS)]
-    assert record["decoder"] == {"kind": "greedy", "label": "greedy"}
+    assert record["decoder"] == {"kind": "greedy", "label": "greedy", "leave_out": ""}
     assert record["audio_seconds"] == pytest.approx(sum(SECONDS), abs=1e-3)
     assert record["references"]["outside_alphabet"] == 2
     assert any("emit: dä" in warning for warning in record["warnings"])

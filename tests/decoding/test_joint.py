@@ -21,6 +21,7 @@ from tests.tasks.test_ctc_attention import bench, recipe
 from tests.training.conftest import Bench
 from thaw.cli import main
 from thaw.config.decoders import JointSpec
+from thaw.decoding.decode import without
 from thaw.decoding.emissions import Recogniser
 from thaw.decoding.greedy import collapse
 from thaw.decoding.joint import Ended, Hypothesis, joint, search
@@ -198,3 +199,9 @@ def test_a_trained_model_is_decoded_jointly(bench: Bench, capsys: pytest.Capture
         assert json.loads(record.read_text())["decoder"]["kind"] == name
         errors[name] = sum(count_characters(line["reference"], line["hypothesis"]).errors for line in lines)
     assert max(errors.values()) < 10, errors  # of 60 letters and more
+
+
+def test_characters_are_left_out_of_what_is_compared() -> None:
+    row = {"id": "u", "speaker": "s", "reference": "①yes ② no", "hypothesis": "yes no②"}
+    assert without("①②", row) == row | {"reference": "yes no", "hypothesis": "yes no"}
+    assert without("y", row)["hypothesis"] == "es no②"

@@ -13,6 +13,9 @@ from thaw.config.numbers import Count, Float, Int, Size, Some, Weight, Weights
 from thaw.config.sources import Positive
 from thaw.config.strict import Strict
 
+# Characters that are left out of references and hypotheses before they are compared: those that stand for noises, say.
+Letters = Annotated[str, Field(max_length=1000)]
+
 
 class LanguageModelSpec(Strict):
     """A KenLM n-gram model of the training text (dev and test sentences excluded)."""
@@ -37,6 +40,7 @@ class GreedySpec(Strict):
 
     kind: Literal["greedy"]
     label: str = "greedy"
+    leave_out: Letters = ""
 
 
 class BeamSpec(Strict):
@@ -44,6 +48,7 @@ class BeamSpec(Strict):
 
     kind: Literal["beam"]
     label: str = "beam + LM"
+    leave_out: Letters = ""
     beam: Size = 100
     beam_threshold: Some = 25.0
     tokens: Size = 50  # classes considered per frame
@@ -61,6 +66,7 @@ class JointSpec(Strict):
 
     kind: Literal["joint"]
     label: str = "joint"
+    leave_out: Letters = ""
     beam: Annotated[Int, Field(ge=1, le=1000)] = 20
     ctc_weight: Annotated[Float, Field(ge=0, le=1)] = 0.3
     penalty: Weight = 0.0  # what each label adds to the score of a hypothesis that ends

@@ -12,7 +12,7 @@ from thaw.config.decoders import BeamSpec, DecoderSpec, GreedySpec, HybridSpec, 
 from thaw.config.starts import BEST
 from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser, read_features
-from thaw.decoding.greedy import greedy
+from thaw.decoding.greedy import greedy, tidy
 from thaw.decoding.joint import joint
 from thaw.decoding.perplexity import perplexity
 from thaw.errors import UserError
@@ -158,6 +158,8 @@ def decode(
     else:
         assert decoder is not None
         rows = hypotheses(decoder.decode, emissions(recogniser, read))
+    if not isinstance(spec, HybridSpec) and spec.leave_out:
+        rows = [without(spec.leave_out, row) for row in rows]
     ended = time.perf_counter()
     seconds = sum(u.samples for u in utterances) / 16000
     references, warnings = check_references(
@@ -191,6 +193,12 @@ def as_rows(texts: Iterable[tuple[Utterance, str]]) -> list[dict[str, str]]:
         {"id": u.id, "speaker": u.speaker, "reference": u.text, "hypothesis": text}
         for u, text in sorted(texts, key=lambda pair: pair[0].id)
     ]
+
+
+def without(characters: str, row: dict[str, str]) -> dict[str, str]:
+    """A row whose reference and hypothesis lack these characters."""
+    table = dict.fromkeys(map(ord, characters))
+    return row | {key: tidy(row[key].translate(table)) for key in ("reference", "hypothesis")}
 
 
 def check_references(
