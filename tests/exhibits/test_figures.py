@@ -16,6 +16,7 @@ from PIL import Image
 from tests.exhibits.fakes import Fakes
 from tests.exhibits.test_tables import draw, rows_of
 from thaw.errors import UserError
+from thaw.exhibits.curves import CurvesFigure
 from thaw.exhibits.style import COLOURS, broken, from_zero, looks
 from thaw.exhibits.write import write_exhibit
 from thaw.files import read_jsonl, write_jsonl
@@ -162,3 +163,14 @@ def test_published_curves_are_the_papers(fakes: Fakes) -> None:
     assert [r["epoch"] for r in run if r["best"] == "1"] == ["7"]
     assert run[6]["dev_loss"] == "41.461611"
     assert {r["scale"] for r in rows} == {"paper"}
+
+
+def test_curves_of_a_perplexity_are_drawn_as_they_are(fakes: Fakes) -> None:
+    spec = fakes.spec("figure2")
+    for run in spec.runs:
+        path = Path(run.metrics)
+        write_jsonl(path, [row | {"dev_perplexity": 60.0 + row["epoch"]} for row in read_jsonl(path)], sealed=False)
+    drawn = CurvesFigure("Perplexity", solid="dev_perplexity", dashed="", unit="token").draw(spec)
+    values = {(row["epoch"], row["dev_perplexity"]) for row in rows_of(drawn)}
+    assert ("1", "61.0") in values
+    assert drawn["png"] != CurvesFigure("Perplexity", solid="dev_loss", dashed="", unit="token").draw(spec)["png"]

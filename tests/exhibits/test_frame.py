@@ -65,6 +65,8 @@ def test_any_measure_is_shown_in_its_own_form(tmp_path: Path) -> None:
     assert block["columns"][0]["title"] == "perplexity [95 %]"
     assert [row[1].partition(" ")[0] for row in texts(block)] == ["70.1", "25.8"]  # e^4.25, e^3.25
     assert texts(grid_of(drawn)["more"][0])[0][1].startswith("−44.3 [")
+    assert "[95 %]: interval over test documents." in block["notes"][0]
+    assert "on the same sentences" in grid_of(drawn)["more"][0]["notes"][0]
     row = next(row for row in rows_of(drawn) if (row["treatment"], row["row"]) == ("frozen-0", "run"))
     assert (row["measure"], row["value"], row["errors"], row["total"]) == ("perplexity", "25.7903", "195.0", "60")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +45,11 @@ def test_rows_with_a_remark_are_those_where_text_and_logs_disagree() -> None:
 def test_a_spec_without_the_file_is_refused(fakes: Fakes) -> None:
     with pytest.raises(UserError, match=r"names no path for the published file freezing\.csv"):
         read_rates(fakes.spec("table2", published={}), "freezing.csv")
+
+
+def test_a_published_perplexity_is_printed_as_it_is(fakes: Fakes, tmp_path: Path) -> None:
+    path = tmp_path / "perplexity.csv"
+    path.write_text("treatment,label,target,target_label,perplexity\nscratch,Baseline,wiki,WikiText-2,65.6\n")
+    [rate] = read_rates(fakes.spec("table2", published={"perplexity.csv": str(path)}), "perplexity.csv")
+    assert rate.rates["token"] == pytest.approx(math.log(65.6))  # nats over tokens, as ours
+    assert rate.text("token") == "65.6"

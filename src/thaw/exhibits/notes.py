@@ -7,13 +7,16 @@ from typing import Any
 
 from thaw.exhibits.frame import UNIT_NAMES, Cell, change, grouped
 from thaw.exhibits.spec import ExhibitSpec
-from thaw.scoring.measures import Measure
+from thaw.scoring.measures import TOKEN, Measure
 from thaw.scoring.statistics import SIGNIFICANT, family_text
 
 UNFINISHED = "†"
 
 Unit = tuple[str, str]  # what intervals are over, and why that is not speakers
 Pairs = dict[str, Unit]  # by the label of a target
+
+# What stands in text for what speech has; longer words first.
+OF_TEXT = {"utterances": "sentences", "utterance": "sentence", "speakers": "documents", "speaker": "document"}
 
 
 def rate_text(cell: Cell) -> str:
@@ -49,6 +52,15 @@ def units_of(frame: Iterable[Cell]) -> Pairs:
     return {cell.run.target_label: (cell.estimate.unit, cell.estimate.note) for cell in frame}
 
 
+def in_words(notes: Iterable[str], cells: Iterable[Cell]) -> list[str]:
+    """Notes as they are; of a language model, where a document stands for a speaker, in the words of text."""
+    found = [*notes]
+    if all(cell.measure == TOKEN for cell in cells):
+        for spoken, written in OF_TEXT.items():
+            found = [note.replace(spoken, written) for note in found]
+    return found
+
+
 def rate_notes(spec: ExhibitSpec, frame: Iterable[Cell]) -> list[str]:
     """What brackets and ± are, what noise they hold, and which runs were not finished."""
     cells = [*frame]
@@ -62,7 +74,7 @@ def rate_notes(spec: ExhibitSpec, frame: Iterable[Cell]) -> list[str]:
         notes.append(
             "On dev a training chose its best epoch, and a tuned decoder its weights: rates are lower than on test."
         )
-    return notes + unfinished_note(cells)
+    return in_words(notes + unfinished_note(cells), cells)
 
 
 def interval_note(level: float, units: Pairs, which: str = "") -> str:
@@ -127,16 +139,17 @@ def difference_notes(cells: Iterable[Cell], base: str, label: str) -> list[str]:
     comparisons = [cell.tests[base].comparison for cell in tested]
     text = f"Difference to “{label}” on the same utterances, in points (−: lower)."
     if all(found.p is None for found in comparisons):
-        return [f"{text} No p values: no random seed is repeated, and a difference of these trained models is none of "
-                "the treatments."]  # fmt: skip
+        why = "no random seed is repeated, and a difference of these trained models is none of the treatments"
+        return in_words([f"{text} No p values: {why}."], tested)
     families = grouped(tested, lambda cell: cell.column)
     tests = max(len(family) for family in families.values())
     smallest = "; ".join(filter(None, (smallest_text(family, base) for family in families.values())))
-    return [
+    notes = [
         f"{text} In brackets behind the interval: two-sided p {over_text(units_of(tested))} and random seeds, after "
         f"Holm's correction; bold: p < {SIGNIFICANT}. {family_text(tests)}",
         f"Smallest difference that a column could have shown (4 times of 5, the first of its family): {smallest}.",
     ]
+    return in_words(notes, tested)
 
 
 def smallest_text(family: list[Cell], base: str) -> str:
@@ -158,7 +171,8 @@ def bars_over(frame: Iterable[Cell]) -> str:
     """What follows "intervals" over a figure."""
     cells = [*frame]
     trained = all(cell.estimate.scope == "these trained models" for cell in cells)
-    return f"{over_text(units_of(cells))}{' of these trained models' if trained else ' and random seeds'}"
+    over = in_words([over_text(units_of(cells))], cells)[0]
+    return f"{over}{' of these trained models' if trained else ' and random seeds'}"
 
 
 def count_text(scores: Mapping[str, Any]) -> str:
