@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thaw.commands.options import count
+from thaw.commands.options import count, one_thread
 
 HELP = "train a GMM-HMM from a flat start, and align every split with it: a tied state for every frame"
 EXAMPLE = (
@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, align, write; what is in --state of the same work is not done again."""
+    one_thread()
+
     from thaw.alignment.making import make
     from thaw.config.alignment import AlignmentSpec
 

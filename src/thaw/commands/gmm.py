@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from thaw.commands.options import one_thread
+
 HELP = "recognise every utterance of a manifest with the GMM-HMM of an alignment and a decoding graph"
 EXAMPLE = (
     "thaw gmm --model gmm.safetensors --graph graph.fst --manifest test.jsonl --tune-on dev.jsonl \\\n"
@@ -25,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Recognise, write hypotheses and record."""
+    one_thread()
+
     import sys
 
     from thaw.alignment.recognition import recognise
