@@ -19,6 +19,7 @@ from thaw.config.schema import RecipeSpec
 from thaw.config.tasks import LanguageTaskSpec
 from thaw.corpora.sentences import Sentence, read_sentences
 from thaw.decoding.decode import decode
+from thaw.decoding.emissions import load_recogniser
 from thaw.errors import UserError
 from thaw.files import read_json, read_jsonl, write_json, write_jsonl
 from thaw.models import load_model
@@ -264,6 +265,13 @@ def test_perplexity_counts_every_unit_once_given_all_before(text: Bench) -> None
     assert sum(one["total"] for one in counted) == len(labels) - 1 == record["units"]
     assert [row["id"] for row in rows] == [one.id for one in found]
     assert {row["speaker"] for row in rows} == {one.speaker for one in found}
+
+
+def test_a_language_model_hears_nothing(text: Bench) -> None:
+    code, err = text.with_recipe(epochs=1).run("out", "--units", str(text.folder / "units.json"))
+    assert code == 0, err
+    with pytest.raises(UserError, match="hears nothing: decode it by perplexity"):
+        load_recogniser(text.outputs("out")["model"], "cpu")
 
 
 def test_what_belongs_to_other_tasks_is_refused() -> None:

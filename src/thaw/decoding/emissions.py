@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from thaw.config.awd_lstm import AwdLstmSpec
 from thaw.config.models import ModelSpec
 from thaw.config.starts import BEST
 from thaw.corpora.manifest import Utterance
@@ -124,8 +125,10 @@ def load_recogniser(path: Path, device: str = "auto", threads: int = 1, snapshot
     """Load a model (`thaw.models.load_model`) for decoding; UserError where that fails, or the device is not there."""
     settle(threads)
     model, meta = load_model(path, snapshot)
-    chosen, lock = choose_device(device)
     spec = TypeAdapter[ModelSpec](ModelSpec).validate_python(meta["model"])
+    if isinstance(spec, AwdLstmSpec):
+        raise UserError(f"{path}: a language model reads text and hears nothing: decode it by perplexity")
+    chosen, lock = choose_device(device)
     return Recogniser(model.eval().to(chosen), units_from(meta), spec.frontend, chosen, meta, lock)
 
 

@@ -35,6 +35,8 @@ def check(name: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     if missing or any(config.corpora[corpus].language not in config.languages for corpus in named):
         return
     yield from _learnt(where, spec.model, spec.recipe, config)
+    if spec.probes and config.recipes[spec.recipe].task.kind == "language-model":
+        yield f"{where}.probes: they judge what is heard, and a language-model hears nothing; leave them out"
     for name_of in spec.decoders:
         decoder = config.decoders[name_of]
         if isinstance(decoder, JointSpec) and decoder.ctc_weight < 1 and heads_beside(config.models[spec.model]) < 2:
