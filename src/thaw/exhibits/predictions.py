@@ -20,7 +20,7 @@ from thaw.exhibits.frame import Judged, read_judged, samples
 from thaw.exhibits.spec import ExhibitSpec, RunRow, TransferRow
 from thaw.files import read_json
 from thaw.layers.predictors import BASELINE, PREDICTORS, best_of, harm
-from thaw.scoring.measures import Measure
+from thaw.scoring.measures import CHARACTER, WORD, Measure
 from thaw.scoring.ranks import Pooled, Reliability, partial, permutation_p, pooled, regret, reliability, spearman
 from thaw.scoring.statistics import Comparison, difference, holm, seed_noise
 
@@ -150,6 +150,12 @@ def read_tried(spec: ExhibitSpec, measure: Measure) -> tuple[Tried, ...]:
         raise UserError(f"exhibit {spec.name}: the study has no transfers")
     rows = {run.id: run for run in spec.runs}
     return tuple(_tried(spec, transfer, rows, measure) for transfer in spec.transfers)
+
+
+def measures_of(spec: ExhibitSpec) -> list[Measure]:
+    """Words and characters, the one that the study wants first."""
+    first = spec.transfers[0].measure if spec.transfers else WORD.key
+    return sorted((WORD, CHARACTER), key=lambda measure: measure.key != first)
 
 
 def _tried(spec: ExhibitSpec, row: TransferRow, rows: Mapping[str, RunRow], measure: Measure) -> Tried:

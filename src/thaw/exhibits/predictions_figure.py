@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from thaw.exhibits.notes import level_text
-from thaw.exhibits.predictions import Tried, read_tried
+from thaw.exhibits.predictions import Tried, measures_of, read_tried
 from thaw.exhibits.predictions_table import draw_table, signed
 from thaw.exhibits.spec import ExhibitSpec
 from thaw.exhibits.style import figure_bytes, figure_titled, house_style
 from thaw.layers.predictors import PREDICTORS
-from thaw.scoring.measures import WORD
 from thaw.scoring.ranks import ranks
 
 if TYPE_CHECKING:
@@ -25,7 +24,8 @@ def draw_figure(spec: ExhibitSpec) -> dict[str, bytes]:
     """png, pdf, and the data as csv (the table's)."""
     from matplotlib.figure import Figure
 
-    tried = read_tried(spec, WORD)
+    [measure, _] = measures_of(spec)
+    tried = read_tried(spec, measure)
     names = [name for name in PREDICTORS if any(one.predicted(name) is not None for one in tried)]
     widths = [max(4, len(one.layers)) * WIDTH for one in tried]
     with house_style():
@@ -35,11 +35,11 @@ def draw_figure(spec: ExhibitSpec) -> dict[str, bytes]:
         for column, one in enumerate(tried):
             _bars(axes[0][column], one)
             _ranks(axes[1][column], one, names)
-        axes[0][0].set_ylabel(f"Harm, points of {WORD.name}")
+        axes[0][0].set_ylabel(f"Harm, points of {measure.name}")
         axes[1][0].set_yticks(range(len(names)), [PREDICTORS[name].label for name in names])
         note = (
-            f"{spec.note}; bars: {level_text(spec.scoring.level)} intervals over seeds and speakers; below: rank of "
-            "the harm predicted, dark is most; right of it: ρ with the harm measured"
+            f"{spec.note}; bars: {level_text(spec.scoring.level)} intervals over seeds (unpaired) and speakers; below: "
+            "rank of the harm predicted, dark is most; right of it: ρ with the harm measured"
         )
         figure_titled(figure, TITLE, note)
         drawn = figure_bytes(figure)
@@ -47,12 +47,13 @@ def draw_figure(spec: ExhibitSpec) -> dict[str, bytes]:
 
 
 def _bars(axis: Axes, one: Tried) -> None:
-    """What freezing each layer added to the word error rate with nothing frozen."""
+    """What freezing each layer added to the error rate with nothing frozen."""
     places = range(len(one.layers))
     found = [one.comparisons[treatment] for treatment in one.alone.values()]
-    heights = [WORD.shown(comparison.difference) for comparison in found]
+    heights = [one.measure.shown(comparison.difference) for comparison in found]
     reach = [
-        0.0 if comparison.high is None else WORD.shown(comparison.high - comparison.difference) for comparison in found
+        0.0 if comparison.high is None else one.measure.shown(comparison.high - comparison.difference)
+        for comparison in found
     ]
     axis.bar(places, heights, color="#56B4E9", width=0.7)
     axis.errorbar(places, heights, yerr=reach, fmt="none", ecolor="#333333", capsize=2.5, elinewidth=1.0)

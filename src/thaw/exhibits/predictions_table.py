@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from thaw.exhibits.frame import Row, as_csv, columns, heading, rounded
 from thaw.exhibits.grid import MINUS, NONE, Block, Column, Grid, Printed, written
 from thaw.exhibits.notes import level_text
-from thaw.exhibits.predictions import Tried, Verdict, read_tried, verdicts
+from thaw.exhibits.predictions import Tried, Verdict, measures_of, read_tried, verdicts
 from thaw.exhibits.spec import ExhibitSpec
 from thaw.layers.predictors import BASELINE, PREDICTORS
-from thaw.scoring.measures import CHARACTER, WORD
 from thaw.scoring.ranks import MOST_TRIALS, Pooled, layers_needed, pooled
 from thaw.scoring.statistics import SIGNIFICANT
 
@@ -26,10 +25,10 @@ COLUMNS = columns(
 
 
 def draw_table(spec: ExhibitSpec) -> dict[str, bytes]:
-    """The table as csv, md, tex and json: by word errors, and for those who look closer by characters."""
+    """The table as csv, md, tex and json: by the study's measure, and for those who look closer by the other one."""
     blocks: list[tuple[Block, ...]] = []
     rows: list[Row] = []
-    for measure in (WORD, CHARACTER):
+    for measure in measures_of(spec):
         tried = read_tried(spec, measure)
         found = verdicts(tried, spec.scoring.level)
         blocks.append((_correlations(spec, tried, found), _choices(spec, tried, found), _transfers(tried)))
@@ -138,7 +137,7 @@ def _choices(spec: ExhibitSpec, tried: Sequence[Tried], found: Sequence[Verdict]
     level, shown = level_text(spec.scoring.level), tried[0].measure.shown
     trials = sum(one.seconds for one in tried) / len(tried)
     group = f"Worse than the best set tried, points of {tried[0].measure.name}"
-    titles = (Column(f"one layer [{level}]", group), Column(f"as many as sets [{level}]", group),
+    titles = (Column(f"one layer [{level}]", group), Column(f"several [{level}]", group),
               Column("seconds", "A prediction"), Column("of trying all", "A prediction"))  # fmt: skip
     rows: list[tuple[Printed, ...]] = []
     for verdict in found:

@@ -169,6 +169,7 @@ class TransferRow(Strict):
     model: str  # its name in the config
     layers: tuple[str, ...]  # all but the heads, input side first
     tried: tuple[TriedRow, ...]  # the first freezes none
+    measure: str = "word"  # that harm is shown by first
     evidence: str  # evidence.json of `thaw evidence`
 
 

@@ -45,6 +45,7 @@ class Transfer:
     layers: tuple[str, ...]  # all but the heads, input side first
     tried: dict[str, tuple[str, ...]]  # treatment -> the layers it freezes; the first freezes none
     runs: dict[str, tuple[Run, ...]]  # treatment -> its runs, one for each seed
+    measure: str  # a key of `thaw.scoring.measures`: what harm is shown by first
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,7 @@ def transfer_row(transfer: Transfer) -> TransferRow:
             TriedRow(treatment=name, frozen=frozen, runs=tuple(run.id for run in transfer.runs[name]))
             for name, frozen in transfer.tried.items()
         ),
+        measure=transfer.measure,
         evidence=layout.evidence(transfer.evidence),
     )
 

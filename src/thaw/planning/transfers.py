@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -48,6 +48,7 @@ class TransfersSpec(StudySpec):
     transfers: Annotated[dict[Name, TransferSpec], Field(min_length=1)]
     seeds: Annotated[tuple[Int, ...], Field(min_length=1, max_length=1000)] = (1,)
     decoder: Name
+    measure: Literal["word", "char"] = "word"  # that harm is shown by first; the other one stands below
     evidence: EvidenceSpec = EvidenceSpec()
     # Sets beside nothing and each layer alone: so large a share of the layers from the input side, and from the output.
     shares: tuple[Annotated[Float, Field(gt=0, lt=1)], ...] = (0.5,)
@@ -114,7 +115,7 @@ def plan(name: str, spec: TransfersSpec, config: Config) -> Study:
         }
         evidence = Evidence(source, manifest_of(transfer.target, source.recipe.model, config), spec.evidence)
         label = transfer.label or _label(source, evidence)
-        transfers.append(Transfer(key, label, evidence, trunk(transfer, config), tried, made))
+        transfers.append(Transfer(key, label, evidence, trunk(transfer, config), tried, made, spec.measure))
         for run in (source, *(run for group in made.values() for run in group)):
             decoded.update((decode.id, decode) for decode in decodes(run, [spec.decoder], config))
         runs.update((run.id, run) for group in made.values() for run in group)
