@@ -90,6 +90,7 @@ def test_probes_alone_change_no_training(tmp_path: Path) -> None:
         ((*STUDY, "models", "s"), {"modules": ["convolution"]}, "modules: 'convolution' is not in a block"),
         ((*STUDY, "models", "s"), {"recipe": {"epochs": 0}}, "models.s.recipe.epochs"),
         ((*STUDY, "models", "s"), {"model": "tiny"}, "models.s.model: 'tiny' is not there"),
+        ((*STUDY, "models", "s"), {"recipe": {"task": {"kind": "rnnt"}}}, "models.s: a conformer without head: rnnt"),
         (STUDY, {"style": {"x": "#000000"}}, "style: 'x' is not there"),
     ],
 )

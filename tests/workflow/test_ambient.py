@@ -29,7 +29,7 @@ def test_every_layer_of_every_model_is_reset_in_one_job_a_run(workspace: Workspa
     assert len(probes) == len([*(results / "runs").iterdir()]) == 4
     assert not [path for probe in probes for path in probe.rglob("*.safetensors")]
     places = {path.name.split("-source")[0]: (path / "rows.jsonl").read_text().splitlines() for path in probes}
-    assert len(places["english-small"]) == (1 + 3 * LAYERS) + BLOCKS * 2 * 3 + (1 + LAYERS)
+    assert len(places["english-small"]) == (1 + 3 * LAYERS) + BLOCKS * 2 * 2 + (1 + LAYERS)
     assert len(places["english-small-batch"]) == 1 + 5 * LAYERS
     assert len(places["english-small-streaming"]) == 1 + 3 * LAYERS
 

@@ -67,7 +67,9 @@ def run(args: argparse.Namespace) -> None:
     """Transcribe file after file; those that cannot be read are named at the end."""
     from thaw.decoding.decode import make_decoder
     from thaw.decoding.emissions import load_recogniser
+    from thaw.decoding.transducer import texts
     from thaw.errors import UserError
+    from thaw.models.transducer import Transducer
     from thaw.planning import layout
 
     spec = _decoder_spec(args.decoder, args.lm)
@@ -81,8 +83,12 @@ def run(args: argparse.Namespace) -> None:
         except UserError as error:
             failures.append(str(error))
             continue
-        (scores,) = recogniser.log_probs([pcm])
-        print(f"{path}\t{decoder.decode(scores)}", flush=True)
+        if isinstance(recogniser.model, Transducer):
+            (text,) = texts(recogniser, recogniser.batch([pcm]))
+        else:
+            (scores,) = recogniser.log_probs([pcm])
+            text = decoder.decode(scores)
+        print(f"{path}\t{text}", flush=True)
     if failures:
         raise UserError("\n".join(failures))
 

@@ -11,23 +11,27 @@ from thaw.config.strict import Strict
 
 
 class Sizes(NamedTuple):
-    """A Conformer's size: blocks, their width d, attention heads, channels of the two convolutions before them."""
+    """A Conformer's size: blocks, their width d, attention heads, channels of the two convolutions before them.
+
+    `units` are those of a transducer's prediction network, one LSTM, and of its joint network.
+    """
 
     blocks: int
     width: int
     heads: int
     channels: int
+    units: int
 
 
 # Table 1 of Gulati et al. (2020), whose subsampling has d channels. The mini ones are ours, small enough for a CPU:
 # with d channels, the two convolutions would cost as much as eight blocks of 64.
 SIZES = {
-    "S": Sizes(16, 144, 4, 144),
-    "M": Sizes(16, 256, 4, 256),
-    "L": Sizes(17, 512, 8, 512),
-    "mini-S": Sizes(4, 32, 2, 8),
-    "mini-M": Sizes(6, 48, 2, 8),
-    "mini-L": Sizes(8, 64, 2, 8),
+    "S": Sizes(16, 144, 4, 144, 320),
+    "M": Sizes(16, 256, 4, 256, 640),
+    "L": Sizes(17, 512, 8, 512, 640),
+    "mini-S": Sizes(4, 32, 2, 8, 32),
+    "mini-M": Sizes(5, 40, 2, 8, 40),
+    "mini-L": Sizes(6, 48, 2, 8, 48),
 }
 
 
@@ -48,6 +52,7 @@ class ConformerSpec(Strict):
     first: Literal["attention", "convolution"] = "attention"  # of the two modules between the feed-forward ones
     causal: bool = False  # no frame depends on later ones
     left_context: Count = 0  # causal only: how many frames back attention sees; 0: all
+    head: Literal["ctc", "rnnt"] = "ctc"  # rnnt: a transducer, with a network that predicts the next label
     stack: Count = 0  # the block before which every two frames become one; 0: none
 
     @model_validator(mode="after")

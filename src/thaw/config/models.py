@@ -183,6 +183,10 @@ def misfit(spec: ModelSpec, task: TaskSpec, langs: Collection[str] = ()) -> str:
         return f"a {spec.kind} learns {'language-model' if reads else 'from speech'}, not {task.kind}"
     if langs and reads:
         return "a language model has one language: leave corpora out"
+    transduces = isinstance(spec, ConformerSpec) and spec.head == "rnnt"
+    if transduces != (task.kind == "rnnt"):
+        wanted = "rnnt and no other" if transduces else "anything but rnnt"
+        return f"a {spec.kind} {'with' if transduces else 'without'} head: rnnt learns {wanted}, not {task.kind}"
     decodes = heads_beside(spec) > 1
     if decodes != (task.kind == "ctc-attention"):
         wanted = "ctc-attention and no other" if decodes else "anything but ctc-attention"

@@ -59,6 +59,13 @@ class CtcAttentionSpec(Strict):
     selects: Literal["token_error", "cer", "loss"] = "token_error"
 
 
-TaskSpec = Annotated[CtcSpec | CtcAttentionSpec | FramesSpec | LanguageTaskSpec, Field(discriminator="kind")]
+class RnntSpec(Strict):
+    """A transducer (Graves 2012): all alignments of the labels with the frames, each label given those before it."""
+
+    kind: Literal["rnnt"]
+    selects: Literal["loss", "cer", "wer"] = "loss"  # of dev; rates are those of the greedy search
+
+
+TaskSpec = Annotated[CtcSpec | CtcAttentionSpec | RnntSpec | FramesSpec | LanguageTaskSpec, Field(discriminator="kind")]
 
 CTC = CtcSpec(kind="ctc")

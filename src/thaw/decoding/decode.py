@@ -11,11 +11,13 @@ from typing import Any
 from thaw.config.decoders import BeamSpec, DecoderSpec, GreedySpec, HybridSpec, JointSpec, PerplexitySpec
 from thaw.config.starts import BEST
 from thaw.corpora.manifest import Utterance, read_manifest
-from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser, read_features
+from thaw.decoding.emissions import Features, LogProbs, Recogniser, emissions, load_recogniser, read_features
 from thaw.decoding.greedy import greedy, tidy
 from thaw.decoding.joint import joint
 from thaw.decoding.perplexity import perplexity
+from thaw.decoding.transducer import transduced
 from thaw.errors import UserError
+from thaw.models.transducer import Transducer
 from thaw.training import environment
 from thaw.units import EVERY
 
@@ -155,6 +157,8 @@ def decode(
     read = read_features(recogniser, utterances)
     if isinstance(spec, JointSpec):
         rows = as_rows(joint(spec, recogniser, read))
+    elif isinstance(spec, GreedySpec):
+        rows = greedily(recogniser, read)
     else:
         assert decoder is not None
         rows = hypotheses(decoder.decode, emissions(recogniser, read))
@@ -180,6 +184,16 @@ def decode(
         },
     }
     return rows, record
+
+
+def greedily(
+    recogniser: Recogniser, read: Iterable[tuple[list[Utterance], Features]], done: int = 0
+) -> list[dict[str, str]]:
+    """Rows of what greedy decoding gives of batches that `done` layers have made, see `as_rows`."""
+    if isinstance(recogniser.model, Transducer):
+        return as_rows(transduced(recogniser, read, done))
+    units = recogniser.spelling
+    return hypotheses(lambda scores: greedy(scores, units), emissions(recogniser, read, done))
 
 
 def hypotheses(decode: Decode, scored: Iterable[tuple[Utterance, LogProbs]]) -> list[dict[str, str]]:

@@ -23,6 +23,7 @@ from thaw.corpora.manifest import Utterance
 from thaw.errors import UserError
 from thaw.frontends import features
 from thaw.models import LayeredModel, load_model
+from thaw.models.transducer import Transducer
 from thaw.training.environment import choose_device, settle
 from thaw.units import EVERY, Alphabet, ByLanguage, States, Units, of_language, units_from
 
@@ -99,16 +100,23 @@ class Recogniser:
             x, lengths = self.model(*self._there(batch), done=done, upto=upto)
         return Features(x.cpu(), lengths.cpu())
 
-    def encoded(self, batch: Features) -> tuple[Tensor, Tensor]:
-        """What the layers below the heads make of a batch: frames (B, T, H) on the device, valid ones (B,)."""
+    def encoded(self, batch: Features, done: int = 0) -> tuple[Tensor, Tensor]:
+        """What the layers below the heads make of a batch, which `done` of them have made: frames (B, T, H) on the
+        device, valid ones (B,).
+        """
         if batch.x.shape[1] == 0:
             return torch.zeros(len(batch.x), 1, 1, device=self.device), batch.lengths.to(self.device)
         with torch.inference_mode():
-            x, frames = self.model(*self._there(batch), upto=len(self.model.trunk))
+            x, frames = self.model(*self._there(batch), done=done, upto=len(self.model.trunk))
         return x, frames
 
     def scores(self, batch: Features, done: int = 0) -> list[LogProbs]:
-        """Natural log-probabilities (T, V) of each utterance of a batch, which `done` layers have made."""
+        """Natural log-probabilities (T, V) of each utterance of a batch, which `done` layers have made.
+
+        UserError of a transducer, which has none: they depend on the labels before.
+        """
+        if isinstance(self.model, Transducer):
+            raise UserError("a transducer has no scores of single frames: decode it greedily")
         if batch.x.shape[1] == 0:
             return [np.zeros((0, self.classes), np.float32) for _ in batch.x]
         with torch.inference_mode():

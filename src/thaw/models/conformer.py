@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thaw.config.conformer import ConformerSpec
+from thaw.config.models import head_name
 from thaw.frontends import dimension
 from thaw.models.deepspeech import Dense
 from thaw.models.layered import Drop, HiddenUnits, Layer, LayeredModel, with_heads
 from thaw.models.quartznet import by_channel, by_frame, masked, valid
+from thaw.models.transducer import Joint, Transducer
 from thaw.units import ByLanguage
 
 Number = TypeVar("Number", int, Tensor)
@@ -37,6 +39,9 @@ def conformer(spec: ConformerSpec, classes: ByLanguage[int]) -> LayeredModel:
     }
     for number, name in enumerate(spec.block_names, 1):
         layers[name] = ConformerBlock(spec, stacks=number == spec.stack)
+    if spec.head == "rnnt":
+        joints = {lang: Joint(width, spec.sizes.units, count) for lang, count in classes.items()}
+        return Transducer(layers, joints, {lang: head_name(spec, lang) for lang in classes})
     return with_heads(spec, layers, {lang: Dense(width, count, clip=None) for lang, count in classes.items()})
 
 

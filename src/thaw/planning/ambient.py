@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, ValidationError
 
 from thaw.config.conformer import ConformerSpec
-from thaw.config.models import layer_names
+from thaw.config.models import layer_names, misfit
 from thaw.config.numbers import Int
 from thaw.config.probes import LoadSpec, ProbeSpec, ResetSpec
 from thaw.config.run import TRAIN_VERSION, RunRecipe
@@ -53,7 +53,7 @@ class AmbientSpec(StudySpec):
     models: Annotated[dict[Name, ProbedSpec], Field(min_length=1)]
     seeds: Annotated[Seeds, Field(min_length=1)] = (1,)
     draws: Annotated[Seeds, Field(min_length=1)] = (101,)  # seeds of the fresh draws; none may be a training's
-    decoders: Annotated[tuple[Name, ...], Field(min_length=1)]
+    decoders: tuple[Name, ...] = ()  # decoded with, beside the greedy ones of the probes
     split: Split = "test"  # that is decoded and probed
 
 
@@ -123,8 +123,7 @@ def resets(
     for layer in (layer for layer in layers if layer.startswith(BLOCKS)):
         for module in one.modules:
             yield f"{layer}-{module}-first", (ResetSpec(reset=(layer,), to="first", modules=(module,)),)
-            for draw in draws:
-                yield f"{layer}-{module}-draw-{draw}", (ResetSpec(reset=(layer,), seed=draw, modules=(module,)),)
+            yield f"{layer}-{module}-draw-{draws[0]}", (ResetSpec(reset=(layer,), seed=draws[0], modules=(module,)),)
     for step in one.steps:
         load = LoadSpec(load=layers, snapshot=step)
         yield f"{step}-none", (load,)
@@ -180,7 +179,12 @@ def _model(where: str, spec: AmbientSpec, one: ProbedSpec, config: Config) -> It
             kept = ", ".join(snapshot for snapshot in recipe.snapshots if snapshot != BEST) or "none"
             yield f"{where}.steps: {step} is no snapshot beside the best that the recipe keeps; it keeps {kept}"
     model = config.models[one.model]
+    if wrong := misfit(model, recipe.task):
+        yield f"{where}: {wrong}"
     if isinstance(model, ConformerSpec):
+        for name in spec.decoders if model.head == "rnnt" else ():
+            if config.decoders[name].kind != "greedy":
+                yield f"{where}: a transducer is decoded greedily, not by {name}"
         for module in one.modules:
             if module.split(".")[0] not in model.module_names:
                 yield f"{where}.modules: {module!r} is not in a block; {suggestion(module, model.module_names)}"

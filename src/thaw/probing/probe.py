@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thaw.config.decoders import GreedySpec
 from thaw.config.probes import ProbeSpec
 from thaw.config.schema import Split
 from thaw.config.strict import semantic
 from thaw.corpora.manifest import Utterance
-from thaw.decoding.decode import check_references, hypotheses, make_decoder, read_utterances, with_head
+from thaw.decoding.decode import check_references, greedily, read_utterances, with_head
 from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser, read_features
 from thaw.errors import UserError
 from thaw.models import LayeredModel
@@ -119,8 +118,7 @@ class Batches:
 
     def hypotheses(self, split: Split) -> list[dict[str, str]]:
         """What the model as it is now recognises in a split: rows as `thaw decode` writes them."""
-        decoder = make_decoder(GreedySpec(kind="greedy"), self.speaking[split], None, None, None)
-        return hypotheses(decoder.decode, self.emissions(split))
+        return greedily(self.speaking[split], self.splits[split], self.done)
 
     def emissions(self, split: Split) -> Iterator[tuple[Utterance, LogProbs]]:
         """Each utterance of a split with its log-probabilities (T, V)."""

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from thaw.config.tasks import CtcAttentionSpec, CtcSpec, FramesSpec, LanguageTaskSpec, TaskSpec
+from thaw.config.tasks import CtcAttentionSpec, CtcSpec, FramesSpec, LanguageTaskSpec, RnntSpec, TaskSpec
 from thaw.scoring.measures import AnyCounts
 from thaw.tasks.ctc import Ctc
 from thaw.tasks.ctc_attention import CtcAttention
 from thaw.tasks.frames import Frames
 from thaw.tasks.language_model import LanguageModelling
+from thaw.tasks.rnnt import Rnnt
 from thaw.units import ByLanguage, Units
 
 if TYPE_CHECKING:
     from thaw.corpora.manifest import Utterance
     from thaw.training.forward import Answer
 
-__all__ = ["Ctc", "CtcAttention", "Frames", "LanguageModelling", "Task", "task_for", "tasks_for"]
+__all__ = ["Ctc", "CtcAttention", "Frames", "LanguageModelling", "Rnnt", "Task", "task_for", "tasks_for"]
 
 
 class Task(Protocol):
@@ -67,6 +68,8 @@ def task_for(spec: TaskSpec, units: Units) -> Task:
             return Frames(units)
         case LanguageTaskSpec():
             return LanguageModelling(units)
+        case RnntSpec():
+            return Rnnt(units, spec.selects)
         case CtcAttentionSpec():
             return CtcAttention(spec, units)
 
