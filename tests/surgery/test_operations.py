@@ -66,6 +66,19 @@ def test_a_head_of_another_size_is_not_drawn_from_the_donors_numbers_either():
     prepare(wide, operations_of(other, wide), {START: trained()}, meta(recipe())).check_start()
 
 
+def test_first_values_may_be_the_donors_own_where_a_recipe_says_so():
+    """Zhang et al. (2021) train an AWD-LSTM again from the baseline's own initial weights, its top layer frozen."""
+    run, new, first = recipe(start="d", reset=["conv_2"], redraw=True), model(), model()
+    first.initialise(1)
+    prepare(new, operations_of(run, new), {START: trained()}, meta(recipe())).check_start()
+    assert all(
+        torch.equal(new.layer_state("conv_2")[name], tensor) for name, tensor in first.layer_state("conv_2").items()
+    )
+    told = run.model_copy(update={"redraw": False})
+    with pytest.raises(UserError, match="layer conv_2 is drawn from seed 1, draw 0"):
+        prepare(model(), operations_of(told, model()), {START: trained()}, meta(recipe())).check_start()
+
+
 def test_the_donors_own_reset_counts_as_its_draw_and_what_it_took_over_does_not():
     donor = recipe(start="x", reset=["block_2"], draw=1, seed=5)
     assert draw_of(meta(donor), "block_2") == (5, 1)
