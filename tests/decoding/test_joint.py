@@ -22,9 +22,9 @@ from tests.training.conftest import Bench
 from thaw.cli import main
 from thaw.config.decoders import JointSpec
 from thaw.decoding.decode import without
-from thaw.decoding.emissions import Recogniser
+from thaw.decoding.emissions import Features, Recogniser
 from thaw.decoding.greedy import collapse
-from thaw.decoding.joint import Ended, Hypothesis, joint, search
+from thaw.decoding.joint import Ended, Hypothesis, search, texts
 from thaw.decoding.prefixes import CtcPrefixes
 from thaw.errors import UserError
 from thaw.models import LayeredModel, build
@@ -180,7 +180,7 @@ def test_ctc_alone_is_searched_for_the_likeliest_text() -> None:
         others += tuple(collapse(logits[0].argmax(-1).numpy(), 3)) != best
     assert others
     with pytest.raises(UserError, match="needs a model with a decoder"):
-        list(joint(JointSpec(kind="joint"), recogniser(model, 3), []))
+        texts(JointSpec(kind="joint"), recogniser(model, 3), Features(torch.zeros(1, 9, 8), torch.tensor([9])))
 
 
 def test_a_trained_model_is_decoded_jointly(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,6 +199,13 @@ def test_a_trained_model_is_decoded_jointly(bench: Bench, capsys: pytest.Capture
         assert json.loads(record.read_text())["decoder"]["kind"] == name
         errors[name] = sum(count_characters(line["reference"], line["hypothesis"]).errors for line in lines)
     assert max(errors.values()) < 10, errors  # of 60 letters and more
+    capsys.readouterr()
+    sound = trained.dev.with_suffix(".wav")  # all of dev, one after the other
+    spoken = ["transcribe", str(trained.outputs("out")["model"]), str(sound), "--decoder", json.dumps(spec)]
+    assert main(spoken) == 0
+    path, text = capsys.readouterr().out.rstrip("\n").split("\t")
+    assert path == str(sound)
+    assert set(text) <= set(" abcd")
 
 
 def test_characters_are_left_out_of_what_is_compared() -> None:

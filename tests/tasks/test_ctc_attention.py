@@ -167,6 +167,25 @@ def test_it_is_learnt_and_a_kill_changes_no_bit(bench: Bench) -> None:
     assert_same_outputs(learning, "out")
 
 
+def test_frozen_layers_of_the_encoder_are_computed_once(bench: Bench) -> None:
+    """The start's weights below, and what is above learns behind them: the same weights as without keeping anything."""
+    first = recipe(bench, epochs=1)
+    assert first.run("first")[0] == 0
+    weights = []
+    # A speed that changes nothing is augmentation nevertheless, and with that nothing is kept.
+    for name, augmentation in (("kept", {}), ("anew", {"speed": [1.0]})):
+        second = recipe(bench, epochs=1, dropout=0.0, augmentation=augmentation)
+        second.recipe |= {"start": "first", "reset": ["attention", "decoder"], "draw": 1, "freeze": ["blstm_1"]}
+        start = ["--start", str(first.outputs("first")["model"])]
+        code, err = second.run(name, *start, state=f"state-{name}")
+        assert code == 0, err
+        checks = json.loads(second.outputs(name)["record"].read_text())["checks"]
+        assert checks.get("computed_once") == (None if augmentation else ["blstm_1"])
+        weights.append(load_tensors(second.outputs(name)["model"])[0])
+    kept, anew = weights
+    assert all(torch.equal(tensor, anew[key]) for key, tensor in kept.items())
+
+
 def test_both_heads_are_frozen_and_the_rest_is_drawn_anew(bench: Bench, tmp_path: Path) -> None:
     """Zhang et al.'s stage: the two output layers stay bit for bit, all below them is learnt again."""
     first = recipe(bench, epochs=1)

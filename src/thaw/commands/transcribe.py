@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from thaw.config.decoders import BeamSpec, GreedySpec
+    from thaw.config.decoders import BeamSpec, GreedySpec, JointSpec
 
 HELP = "transcribe audio files with a trained run: one line of file, tab, text for each"
 EXAMPLE = "thaw transcribe german-frozen-2 hello.mp3 interview.flac"
@@ -65,9 +65,10 @@ def _listed(names: list[str]) -> str:
 
 def run(args: argparse.Namespace) -> None:
     """Transcribe file after file; those that cannot be read are named at the end."""
+    from thaw.config.decoders import JointSpec
+    from thaw.decoding import joint, transducer
     from thaw.decoding.decode import make_decoder
     from thaw.decoding.emissions import load_recogniser
-    from thaw.decoding.transducer import texts
     from thaw.errors import UserError
     from thaw.models.transducer import Transducer
     from thaw.planning import layout
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     spec = _decoder_spec(args.decoder, args.lm)
     lexicon = args.lexicon or (args.lm and args.lm.with_name("lexicon.txt"))
     recogniser = load_recogniser(find_model(args.run_name, Path(layout.RUNS)), args.device, args.threads)
-    decoder = make_decoder(spec, recogniser, args.lm, lexicon, tune_on=None)
+    decoder = None if isinstance(spec, JointSpec) else make_decoder(spec, recogniser, args.lm, lexicon, tune_on=None)
     failures = []
     for path in args.audio:
         try:
@@ -83,28 +84,30 @@ def run(args: argparse.Namespace) -> None:
         except UserError as error:
             failures.append(str(error))
             continue
-        if isinstance(recogniser.model, Transducer):
-            (text,) = texts(recogniser, recogniser.batch([pcm]))
+        if isinstance(spec, JointSpec):
+            (text,) = joint.texts(spec, recogniser, recogniser.batch([pcm]))
+        elif isinstance(recogniser.model, Transducer):
+            (text,) = transducer.texts(recogniser, recogniser.batch([pcm]))
         else:
-            (scores,) = recogniser.log_probs([pcm])
-            text = decoder.decode(scores)
+            assert decoder is not None
+            text = decoder.decode(*recogniser.log_probs([pcm]))
         print(f"{path}\t{text}", flush=True)
     if failures:
         raise UserError("\n".join(failures))
 
 
-def _decoder_spec(given: str | None, lm: Path | None) -> GreedySpec | BeamSpec:
+def _decoder_spec(given: str | None, lm: Path | None) -> GreedySpec | BeamSpec | JointSpec:
     """The decoder asked for, without tuning, since there is no dev set here."""
     from pydantic import TypeAdapter
 
-    from thaw.config.decoders import BeamSpec, DecoderSpec, GreedySpec
+    from thaw.config.decoders import BeamSpec, DecoderSpec, GreedySpec, JointSpec
     from thaw.errors import UserError
 
     if given is None:
         return GreedySpec(kind="greedy") if lm is None else BeamSpec(kind="beam")
     spec = TypeAdapter[DecoderSpec](DecoderSpec).validate_json(given)
-    if not isinstance(spec, BeamSpec | GreedySpec):
-        raise UserError(f"--decoder: {spec.kind} gives no text; give greedy or beam")
+    if not isinstance(spec, BeamSpec | GreedySpec | JointSpec):
+        raise UserError(f"--decoder: {spec.kind} is for the splits of a study; give greedy, beam or joint")
     return spec.model_copy(update={"tune": None}) if isinstance(spec, BeamSpec) else spec
 
 

@@ -70,12 +70,17 @@ def joint(
     spec: JointSpec, recogniser: Recogniser, read: Iterable[tuple[list[Utterance], Features]]
 ) -> Iterator[tuple[Utterance, str]]:
     """Each utterance of `read_features` with what is recognised in it; UserError where the model has no decoder."""
-    if not isinstance(recogniser.model, CtcAttention) and spec.ctc_weight < 1:
-        raise UserError("a joint decoder needs a model with a decoder; of CTC alone, set its ctc_weight to 1")
     for batch, features in read:
-        encoded = recogniser.encoded(features)
-        for utterance, found in zip(batch, search(spec, recogniser, *encoded), strict=True):
-            yield utterance, tidy(recogniser.spelling.decode(found[0].labels)) if found else ""
+        yield from zip(batch, texts(spec, recogniser, features), strict=True)
+
+
+def texts(spec: JointSpec, recogniser: Recogniser, features: Features) -> list[str]:
+    """What is recognised in each utterance of a batch; UserError where the model has no decoder."""
+    model = recogniser.model
+    if not isinstance(model, CtcAttention) and (model.taught or spec.ctc_weight < 1):
+        raise UserError("a joint decoder needs a model with a decoder; of CTC alone, set its ctc_weight to 1")
+    found = search(spec, recogniser, *recogniser.encoded(features))
+    return [tidy(recogniser.spelling.decode(best[0].labels)) if best else "" for best in found]
 
 
 def search(spec: JointSpec, recogniser: Recogniser, encoded: Tensor, frames: Tensor) -> list[list[Hypothesis]]:
