@@ -86,6 +86,7 @@ def unnamed(plans: Iterable[Plan], corpora: bool) -> Iterator[Item]:
         layout.EVIDENCE: {name for plan in plans for name in plan.evidence},
         layout.PARTS: {name for plan in plans for name in plan.parts},
         layout.LMS: {name for plan in plans for name in plan.lms},
+        layout.UNITS: {name for plan in plans for name in plan.units},
         layout.MANIFESTS: {name for plan in plans for name in plan.manifests},
         layout.AUDIO: {name for plan in plans for name in plan.audio},
         layout.CORPORA: {name for plan in plans for name in plan.sources},

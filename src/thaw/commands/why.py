@@ -135,6 +135,7 @@ def run_thing(run: Run, plan: Plan) -> Thing:
     inputs += [layout.weights(one, load.snapshot) for one, load in zip(run.donors, run.recipe.loads, strict=True)]
     inputs += [layout.probe(run.ranking, "rows.jsonl")] if run.ranking else []
     inputs += [layout.alignment(one, f"{split}.safetensors") for split in ("train", "dev") for one in run.alignments]
+    inputs += [layout.units(run.units, "units.json")] if run.units else []
     names = ["model.safetensors", "optimizer.safetensors", "model.sha256", "run.json", "metrics.jsonl"]
     names += ["snapshots.safetensors", "snapshots.sha256"] if run.keeps else []
     news = (*run_news(run, Path(plan.config.execution.state)), *corpus_news(run.manifest.corpus))

@@ -43,7 +43,7 @@ def _folders(plan: Plan) -> Iterator[str]:
 def _lengths(plan: Plan) -> Iterator[str]:
     names = chain(
         *(plan.decodes, plan.evidence, plan.runs, plan.parts, plan.lms, plan.manifests, plan.checkpoints, plan.audio),
-        *(plan.lexicons, plan.alignments, plan.graphs, plan.gmms),
+        *(plan.units, plan.lexicons, plan.alignments, plan.graphs, plan.gmms),
     )
     longest = max(names, key=len, default="")
     if len(longest) > MOST_LETTERS:

@@ -44,8 +44,9 @@ KINDS = {
     layout.SCORES: _kind(r"scores\.json|counts\.jsonl", "scores.json", "scoring"),
     layout.PROBES: _kind(r"(rows|counts|hypotheses)\.jsonl|probe\.json", "probe.json", "probe"),
     layout.EVIDENCE: _kind(r"evidence\.json", "evidence.json", "evidence", "scores"),
-    layout.PARTS: _kind(r"train\.jsonl", "train.jsonl", "id", "audio_filepath"),
+    layout.PARTS: _kind(r"train\.jsonl", "train.jsonl", "id", "text_raw"),
     layout.LMS: _kind(r"lm\.(binary|json)|lexicon\.txt", "lm.json", "order"),
+    layout.UNITS: _kind(r"(units|record)\.json", "record.json", "units", "labels"),
     layout.LEXICONS: _kind(r"lexicon\.(txt|json)", "lexicon.json", "lexicon"),
     layout.ALIGNMENTS: _kind(
         r"(gmm|train|dev|test)\.safetensors|rejects\.tsv|alignment\.json|state",
