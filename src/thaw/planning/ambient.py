@@ -7,6 +7,7 @@ of a run, also those at earlier snapshots, are one job.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -15,14 +16,13 @@ from thaw.config.conformer import ConformerSpec
 from thaw.config.models import layer_names, misfit
 from thaw.config.numbers import Int
 from thaw.config.probes import LoadSpec, ProbeSpec, ResetSpec
-from thaw.config.run import TRAIN_VERSION, RunRecipe
 from thaw.config.schema import RecipeSpec, StudySpec
 from thaw.config.sources import Name, OwnSource, Split
 from thaw.config.starts import BEST, FIRST, SOURCE, Snapshot
 from thaw.config.strict import Strict
 from thaw.errors import suggestion
 from thaw.planning.artifacts import Probe, Run
-from thaw.planning.grid import manifest_of
+from thaw.planning.grid import scratch_run
 from thaw.planning.plan import Study, decodes
 
 if TYPE_CHECKING:
@@ -77,18 +77,8 @@ def trained(spec: AmbientSpec, config: Config) -> dict[tuple[str, int], Run]:
 def run_of(spec: AmbientSpec, key: str, seed: int, config: Config) -> Run:
     """A model trained from scratch. It is called as where other studies start from it, so that it is trained once."""
     one = spec.models[key]
-    model = config.models[one.model]
-    manifest = manifest_of(spec.corpus, model, config)
-    recipe = RunRecipe(
-        version=TRAIN_VERSION,
-        model=model,
-        alphabet=manifest.text.alphabet,
-        corpora=(manifest.hash,),
-        recipe=RecipeSpec.model_validate(changed(spec, one, config)),
-        seed=seed,
-    )
-    name = f"{spec.corpus}-{one.model}-{SOURCE}-s{seed}"
-    return Run(name, recipe, (manifest,), key, one.label or key, seed, one.model)
+    run = scratch_run(spec.corpus, one.model, spec.recipe, seed, config, SOURCE, changes=one.recipe)
+    return replace(run, treatment=key, label=one.label or key)
 
 
 def changed(spec: AmbientSpec, one: ProbedSpec, config: Config) -> dict[str, Any]:

@@ -6,7 +6,7 @@ What such studies say in a config (`GridSpec`), and the runs that it unrolls to;
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -220,17 +220,22 @@ def scratch_run(
     config: Config,
     treatment: str = SCRATCH,
     alignment: str | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Run:
-    """The plainest run: a model trained on a corpus from scratch; `alignment` names whose states it learns, if any."""
+    """The plainest run: a model trained on a corpus from scratch; `alignment` names whose states it learns, if any.
+
+    `changes`: in the recipe.
+    """
     manifest = manifest_of(corpus, config.models[model], config)
-    units = counted_units(config.recipes[recipe], manifest)
-    alignments = alignments_of(alignment, config.recipes[recipe], config, [manifest])
+    way = RecipeSpec.model_validate({**config.recipes[recipe].model_dump(), **(changes or {})})
+    units = counted_units(way, manifest)
+    alignments = alignments_of(alignment, way, config, [manifest])
     what = RunRecipe(
         version=TRAIN_VERSION,
         model=config.models[model],
         alphabet=_letters(manifest, alignments),
         corpora=(manifest.hash,),
-        recipe=unplaced(config.recipes[recipe]),
+        recipe=unplaced(way),
         seed=seed,
         units=units.hash if units else "",
         alignments=tuple(one.hash for one in alignments),
