@@ -182,11 +182,11 @@ def test_an_utterance_without_a_path_is_a_reject(made: Made, tmp_path: Path, mon
         return None if len(calls) == 2 else viterbi.align(*arguments)
 
     monkeypatch.setattr("thaw.alignment.manifests.align", fails_once)
-    rows, rejects = align_manifest(
+    pieces = align_manifest(
         made.splits["dev"], "dev", made.folder / "out/gmm.safetensors", made.folder / "lexicon.txt", tmp_path
     )
-    assert [id for id, _ in rows] == [ids[0], *ids[2:]]
-    assert [(one.id, one.split, one.reason) for one in rejects] == [(ids[1], "dev", "no alignment")]
+    assert [id for id, _ in pieces.rows()] == [ids[0], *ids[2:]]
+    assert [(one.id, one.split, one.reason) for one in pieces.rejects] == [(ids[1], "dev", "no alignment")]
 
 
 def test_nothing_to_train_on_says_why(tmp_path: Path) -> None:

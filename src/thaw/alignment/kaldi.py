@@ -16,7 +16,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from thaw.errors import UserError
+from thaw.errors import UserError, on_one_line
 
 PINS = {"kaldi-hmm-gmm": "1.1.4", "kaldifst": "1.7.17", "kaldilm": "1.15.4", "kaldi-native-fbank": "1.23.0"}
 
@@ -68,9 +68,12 @@ def _load(module: str) -> Any:
                 "refuse each other's graphs): run `make setup`"
             )
     try:
-        importlib.import_module("kaldi_hmm_gmm")  # the oldest of them first: that order is the safest
+        khg = importlib.import_module("kaldi_hmm_gmm")  # the oldest of them first: that order is the safest
+        # Where they were built with different tools (not on x86-64 Linux), each takes its own graphs alone.
+        khg.FasterDecoder(importlib.import_module("kaldifst").compile("0"), khg.FasterDecoderOptions())
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, TypeError) as error:
         raise UserError(
-            f"Kaldi's classes ({module}) cannot be loaded here: {error}; alignments need x86-64 Linux, or macOS"
+            f"Kaldi's classes ({module}) cannot be used here: {on_one_line(str(error))[:200]}; alignments need x86-64 "
+            "Linux, or macOS"
         ) from error

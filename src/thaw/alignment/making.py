@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,18 @@ def make(
     rejects: list[Reject] = []
     record: dict[str, Any] = {}
     for split, manifest in splits.items():
-        rows, rejected = align_manifest(manifest, split, out / GMM, lexicon, folder, processes)
-        rejects += rejected
-        if not rows:
-            raise UserError(f"{manifest}: no utterance could be aligned; {_commonest(rejected)}")
+        pieces = align_manifest(manifest, split, out / GMM, lexicon, folder, processes)
+        rejects += pieces.rejects
         path = out / f"{split}.safetensors"
-        write_alignment(path, rows, inventory, manifest, {"gmm_sha256": file_sha256(out / GMM)})
+        write_alignment(path, pieces.rows(), inventory, manifest, {"gmm_sha256": file_sha256(out / GMM)})
+        alignment = read_alignment(path)
+        if not alignment:
+            raise UserError(f"{manifest}: no utterance could be aligned; {_commonest(pieces.rejects)}")
         record[split] = {
-            "utterances": len(rows),
-            "frames": sum(aligned.frames for _, aligned in rows),
-            "rejected": len(rejected),
-            "reasons": dict(sorted(Counter(reject.reason for reject in rejected).items())),
+            "utterances": len(alignment),
+            "frames": int(alignment.counts().sum()),
+            "rejected": len(pieces.rejects),
+            "reasons": dict(sorted(Counter(reject.reason for reject in pieces.rejects).items())),
         }
     write_rejects(out / REJECTS, rejects)
     whole = {
@@ -69,7 +70,7 @@ def make(
     return whole
 
 
-def _commonest(rejects: list[Reject]) -> str:
+def _commonest(rejects: Sequence[Reject]) -> str:
     reasons = Counter(reject.reason for reject in rejects)
     reason, number = reasons.most_common(1)[0]
     example = next(reject for reject in rejects if reject.reason == reason)

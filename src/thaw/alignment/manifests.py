@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,33 +23,44 @@ from thaw.errors import UserError
 from thaw.files import Reject, read_json, write_json
 
 PIECE = 256  # utterances
-Rows = list[tuple[str, Aligned]]
 
 
-def align_manifest(
-    manifest: Path, split: str, model: Path, lexicon: Path, state: Path, processes: int = 1
-) -> tuple[Rows, list[Reject]]:
+@dataclass(frozen=True)
+class Pieces:
+    """A manifest as it was aligned: files of pieces, in its order, and what could not be aligned."""
+
+    paths: tuple[Path, ...]
+    rejects: tuple[Reject, ...]
+
+    def rows(self) -> Iterator[tuple[str, Aligned]]:
+        """The utterances that have a path, one piece at a time in memory."""
+        for path in self.paths:
+            for id, states, phones in read_json(path):
+                if states is not None:
+                    yield id, Aligned(_runs(states), _runs(phones))
+
+
+def _runs(plain: list[list[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((number, length) for number, length in plain)
+
+
+def align_manifest(manifest: Path, split: str, model: Path, lexicon: Path, state: Path, processes: int = 1) -> Pieces:
     """The paths of a manifest's utterances by the model in a file, and those that have none, with reasons.
 
-    Pieces are kept in `state` until all are there; a piece of another model, lexicon or manifest is never taken.
+    Pieces are kept in `state`; one of another model, lexicon or manifest is never taken.
     """
     kept, rejects = usable(read_manifest(manifest), read_lexicon(lexicon), split)
     of = digest([manifest_sha256(manifest), file_sha256(model), file_sha256(lexicon)])
     pieces = [kept[begin : begin + PIECE] for begin in range(0, len(kept), PIECE)]
     paths = [state / f"{split}-{of}-{number}.json" for number in range(len(pieces))]
     todo = [(piece, path) for piece, path in zip(pieces, paths, strict=True) if not _is_whole(path)]
-    for path, found in zip([path for _, path in todo], _made(model, lexicon, todo, processes), strict=True):
+    for (_, path), found in zip(todo, _made(model, lexicon, [piece for piece, _ in todo], processes), strict=True):
         write_json(path, found)
-    rows: Rows = []
-    for piece, path in zip(pieces, paths, strict=True):
-        for utterance, found in zip(piece, read_json(path), strict=True):
-            if found is None:
-                detail = "no way through its words within the beam: is the text what is said?"
-                rejects.append(Reject(utterance.id, split, "align", "no alignment", detail))
-            else:
-                states, phones = (tuple((number, length) for number, length in each) for each in found)
-                rows.append((utterance.id, Aligned(states, phones)))
-    return rows, rejects
+    detail = "no way through its words within the beam: is the text what is said?"
+    for path in paths:
+        failed = [id for id, states, _ in read_json(path) if states is None]
+        rejects += [Reject(id, split, "align", "no alignment", detail) for id in failed]
+    return Pieces(tuple(paths), tuple(rejects))
 
 
 def _is_whole(path: Path) -> bool:
@@ -58,11 +70,8 @@ def _is_whole(path: Path) -> bool:
         return False  # damaged: it is made again
 
 
-def _made(
-    model: Path, lexicon: Path, todo: Sequence[tuple[list[Utterance], Path]], processes: int
-) -> Iterator[list[Any]]:
-    """Of each piece, for every utterance its runs of states and phones, or None."""
-    pieces = [piece for piece, _ in todo]
+def _made(model: Path, lexicon: Path, pieces: Sequence[list[Utterance]], processes: int) -> Iterator[list[Any]]:
+    """Of each piece, for every utterance [id, runs of states, runs of phones], or [id, None, None]."""
     if processes <= 1 or len(pieces) <= 1:
         yield from (_align_piece(model, lexicon, piece) for piece in pieces)
         return
@@ -81,7 +90,8 @@ def _align_piece(model_path: Path, lexicon_path: Path, piece: list[Utterance]) -
     for utterance in piece:
         graph = graphs.compile([numbers.word[word] for word in utterance.text.split()])
         path = align(model, graph, with_deltas(cepstra(utterance.pcm())))
-        found.append(None if path is None else _plain(runs(model.hmm, path)))
+        aligned = None if path is None else runs(model.hmm, path)
+        found.append([utterance.id, *((aligned.states, aligned.phones) if aligned else (None, None))])
     return found
 
 
@@ -89,7 +99,3 @@ def _align_piece(model_path: Path, lexicon_path: Path, piece: list[Utterance]) -
 def _loaded(model: Path, lexicon: Path) -> tuple[AcousticModel, Lexicon]:
     """Once a process."""
     return load(model)[0], read_lexicon(lexicon)
-
-
-def _plain(aligned: Aligned) -> list[Any]:
-    return [[list(run) for run in aligned.states], [list(run) for run in aligned.phones]]

@@ -17,18 +17,16 @@ Its metadata say of which manifest it is, by digest: an alignment older than its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thaw.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 VERSION = 1
 TENSORS = ("ids", "frames", "runs", "states", "state_frames", "phone_runs", "phones", "phone_frames")
@@ -103,30 +101,31 @@ class Alignment(Mapping[str, Ints]):
 
 
 def write_alignment(
-    path: Path, rows: Sequence[tuple[str, Aligned]], inventory: Inventory, manifest: Path, meta: Mapping[str, Any]
+    path: Path, rows: Iterable[tuple[str, Aligned]], inventory: Inventory, manifest: Path, meta: Mapping[str, Any]
 ) -> None:
     """Write the alignment of `manifest`: rows of (id, runs), in its order. `meta` is plain.
 
-    The same content gives the same bytes.
+    Rows are gone through once, and held as numbers alone. The same content gives the same bytes.
     """
     import torch
 
     from thaw.corpora.manifest import manifest_sha256
     from thaw.models.store import save_tensors
 
-    def column(values: Iterator[int]) -> Tensor:
-        return torch.from_numpy(np.fromiter(values, np.int32))
-
-    tensors = {
-        "ids": torch.from_numpy(np.frombuffer("\n".join(id for id, _ in rows).encode(), np.uint8).copy()),
-        "frames": column(row.frames for _, row in rows),
-        "runs": column(len(row.states) for _, row in rows),
-        "states": column(state for _, row in rows for state, _ in row.states),
-        "state_frames": column(length for _, row in rows for _, length in row.states),
-        "phone_runs": column(len(row.phones) for _, row in rows),
-        "phones": column(phone for _, row in rows for phone, _ in row.phones),
-        "phone_frames": column(length for _, row in rows for _, length in row.phones),
-    }
+    ids: list[str] = []
+    columns = {name: array("i") for name in TENSORS[1:]}
+    for id, row in rows:
+        ids.append(id)
+        columns["frames"].append(row.frames)
+        for count, values, lengths, runs in (
+            ("runs", "states", "state_frames", row.states),
+            ("phone_runs", "phones", "phone_frames", row.phones),
+        ):
+            columns[count].append(len(runs))
+            columns[values].extend(value for value, _ in runs)
+            columns[lengths].extend(length for _, length in runs)
+    tensors = {name: torch.from_numpy(np.array(column, np.int32)) for name, column in columns.items()}
+    tensors["ids"] = torch.from_numpy(np.frombuffer("\n".join(ids).encode(), np.uint8).copy())
     what = {
         "alignment": VERSION,
         "manifest_sha256": manifest_sha256(manifest),
