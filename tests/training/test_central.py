@@ -19,10 +19,12 @@ from torch import Tensor
 
 from tests.training.conftest import ALPHABET, TASKS, make_recipe, same_but_for_time, sentences, write_split
 from thaw.config.run import RunRecipe
+from thaw.config.tasks import CTC
 from thaw.models import build
 from thaw.models.layered import Noise
 from thaw.surgery.operations import operations_of
 from thaw.surgery.surgery import prepare
+from thaw.tasks import tasks_for
 from thaw.tasks.ctc import ctc_loss
 from thaw.training.central import Central
 from thaw.training.data import read_examples
@@ -33,6 +35,7 @@ from thaw.training.learner import Diverged, Moment
 from thaw.training.optim import NovoGrad
 from thaw.training.progress import Progress
 from thaw.training.torch_optim import optimizer_for
+from thaw.units import EVERY, Alphabet
 
 MakeLearner = Callable[..., Central]
 
@@ -49,7 +52,8 @@ def make_learner(
     run = RunRecipe.model_validate({**plain, "model": model or {**plain["model"], "hidden": hidden}})
     train = write_split(folder, "train", sentences("train", 24))
     dev = write_split(folder, "dev", sentences("dev", 10))
-    examples = [read_examples([path], TASKS, run.model.frontend) for path in (train, dev)]
+    tasks = TASKS if run.recipe.task == CTC else tasks_for(run.recipe.task, {EVERY: Alphabet(ALPHABET)})
+    examples = [read_examples([path], tasks, run.model.frontend) for path in (train, dev)]
     built = build(run.model, len(ALPHABET) + 1)
     surgery = prepare(built, operations_of(run, built))
     optimizer = optimizer_for(run.recipe, surgery.trainable())
@@ -396,14 +400,23 @@ def test_progress_is_json_and_back(make: MakeLearner) -> None:
 # --- several processes ----------------------------------------------------------------------------
 
 
-def train_as_rank(folder: Path, rank: int, size: int, port: int, results: Any) -> None:
+# A decoder as well; without Adam, which makes much of gradients that are zero but for rounding.
+DECODER = {"width": 8, "attention": 8, "channels": 2, "reach": 3}
+BOTH_HEADS = {
+    "model": {"kind": "blstm", "mel": 20, "layers": 1, "cells": 8, "projection": 8, "vgg": [2, 3], "decoder": DECODER},
+    "task": {"kind": "ctc-attention", "ctc_weight": 0.3},
+    "optimizer": "sgd",
+}
+
+
+def train_as_rank(folder: Path, rank: int, size: int, port: int, results: Any, how: dict[str, Any]) -> None:
     names = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": size, "RANK": rank, "LOCAL_RANK": rank}
     os.environ.update({name: str(value) for name, value in names.items()})
     torch.set_num_threads(1)
     (folder / str(rank)).mkdir()
     world = World.join(torch.device("cpu"))
     said: list[str] = []
-    learner = make_learner(folder / str(rank), world, said, epochs=2, batch_size=5)
+    learner = make_learner(folder / str(rank), world, said, epochs=2, batch_size=5, **how)
     poison(learner, learner.examples.utterances[0].id)
     statistics = torch.tensor([float(rank)])
     learner.model.register_buffer("statistics", statistics)  # as batch norm has them, of its own process's utterances
@@ -413,7 +426,8 @@ def train_as_rank(folder: Path, rank: int, size: int, port: int, results: Any) -
     world.leave()
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [{}, BOTH_HEADS], ids=["ctc", "ctc-attention"])
+def test_two_processes_train_as_one(tmp_path: Path, how: dict[str, Any]) -> None:
     """Batches of 5 over 2 processes: shares are uneven, and the last batch of 24 leaves shares of 2 and 2."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["thaw.training.session"])
@@ -421,14 +435,14 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [context.Process(target=train_as_rank, args=(tmp_path, rank, 2, port, results)) for rank in (0, 1)]
+    ranks = [context.Process(target=train_as_rank, args=(tmp_path, rank, 2, port, results, how)) for rank in (0, 1)]
     for process in ranks:
         process.start()
     leader, other = sorted(results.get(timeout=60) for _ in ranks)
     (_, rows, parameters, statistics, said), (_, other_rows, other_parameters, other_statistics, _) = leader, other
     for process in ranks:
         process.join(30)
-    alone = make_learner(tmp_path, epochs=2, batch_size=5)
+    alone = make_learner(tmp_path, epochs=2, batch_size=5, **how)
     poison(alone, alone.examples.utterances[0].id)
     expected = run_to_end(alone)
     assert parameters == other_parameters
