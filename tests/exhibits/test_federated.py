@@ -12,7 +12,8 @@ import pytest
 
 from tests.exhibits.fakes import ROOT, Fakes, counts_of
 from thaw.errors import UserError
-from thaw.exhibits.federated import FederatedTable, federated_rows, published_schemes
+from thaw.exhibits.federated import FederatedTable, published_schemes
+from thaw.exhibits.schemes import federated_rows
 from thaw.exhibits.spec import ExhibitSpec
 from thaw.files import read_json, write_json
 

@@ -15,7 +15,7 @@ from thaw.config.load import merged, validate
 from thaw.config.probes import ProbeSpec, each_layer
 from thaw.planning.artifacts import Probe
 from thaw.planning.grid import scratch_run
-from thaw.planning.rounds import Base, Bases, Federation, FederationSpec, check_federation, plan_federation
+from thaw.planning.rounds import Base, Federation, FederationSpec, check_federation, plan_federation
 
 CONFORMER: dict[str, Any] = {
     "languages": {"de": {"alphabet": " abc"}},
@@ -28,6 +28,7 @@ SECTION: dict[str, Any] = {
     "recipe": "rounds",
     "baseline": "none",
     "seeds": [1, 2],
+    "decoders": ["greedy"],
     "schemes": {
         "none": {"label": "No dropout"},
         "crit-1": {"label": "Crit-1", "dropout": {"critical": 1}},
@@ -35,7 +36,6 @@ SECTION: dict[str, Any] = {
         "flat-20": {"label": "Flat20", "dropout": {"rate": 0.2}},
     },
 }
-BASES = Bases(["conformer"], [1, 2], "de")
 
 
 def config_of(over: dict[str, Any] | None = None) -> Config:
@@ -50,7 +50,7 @@ def planned(over: dict[str, Any] | None = None, draw: int = 101, **section: Any)
         probe = ProbeSpec(operations=each_layer([f"block_{n}" for n in range(1, 5)], "draw", [draw]))
         return Base(run, Probe(run, "blocks", probe))
 
-    return plan_federation(spec, config, base, ["greedy"])
+    return plan_federation(spec, config, {seed: base(seed) for seed in spec.seeds})
 
 
 def test_each_scheme_goes_on_from_the_base_of_its_seed() -> None:
@@ -96,6 +96,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "language": ({"corpus": "english"}, "'english' is en, the base de"),
     "learner": ({"recipe": "finetune"}, "the learner of 'finetune' is central, not federated"),
     "twice": ({"recipe": "dropping"}, "'dropping' says what to drop, and so do the schemes"),
+    "decoders": ({"decoders": ["gredy"]}, "did you mean 'greedy'"),
     "seeds": ({"seeds": [1, 3]}, "no base was trained with 3"),
 }
 
@@ -105,9 +106,17 @@ def test_mistakes(name: str) -> None:
     dropping = CONFORMER["recipes"]["rounds"]["learner"] | {"dropout": {}}
     config = config_of({"recipes": {"dropping": {"epochs": 2, "learner": dropping}}})
     section, message = WRONG[name]
-    lines = list(check_federation("here", FederationSpec.model_validate(SECTION | section), BASES, config))
+    spec = FederationSpec.model_validate(SECTION | section)
+    lines = list(check_federation("here", spec, {"conformer": [1, 2]}, "de", config))
     assert len(lines) == 1
     assert message in lines[0]
+
+
+def test_all_seeds_may_start_from_one_base() -> None:
+    found = planned(base_seed=2)
+    assert {(run.seed, getattr(run.start, "seed", None)) for run in found.runs} == {(1, 2), (2, 2)}
+    spec = FederationSpec.model_validate(SECTION | {"base_seed": 2})
+    assert list(check_federation("here", spec, {"conformer": [2]}, "de", config_of())) == []
 
 
 def test_a_baseline_drops_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -240,6 +241,27 @@ def test_masked_aggregation_conserves_what_nobody_trained(examples: Examples, se
                 assert bool(same[trained == 0].all()), place
                 moved += int((~same).sum())
     assert moved
+
+
+def test_a_tensor_that_barely_moved_is_told_from_one_that_stood_still(examples: Examples) -> None:
+    """The change of a shift that a softmax passes over is rounding alone: not to be seen in single precision."""
+    model, surgery = network()
+    run, own = recipe(), by_speaker(examples)
+    trainer = Clients(run, model, surgery, own, {}, torch.device("cpu"))
+    learner = Federated(run, model, surgery, examples, examples, World(), print, trainer, dict.fromkeys(own, 4), {})
+    change = {name: torch.full_like(p, 0.01) for name, p in learner.master.items()}
+    small = "layers.block_2.w1.bias"
+    change[small] = learner.master[small].detach() * 1e-8
+    learner.note_largest(change)
+    assert small in learner.unmoved()
+    for parameter in learner.master.values():
+        parameter.grad = torch.ones_like(parameter)
+    learner.optimizer.step(0.1)
+    assert learner.unmoved() == [small]
+    again = json.loads(json.dumps(learner.facts()))
+    learner.largest = dict.fromkeys(learner.largest, 1.0)
+    learner.restore(learner.tensors(), again)
+    assert learner.unmoved() == [small]
 
 
 # --- which layers ------------------------------------------------------------------------------------------

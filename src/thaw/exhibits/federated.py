@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from thaw.config.starts import BEST, FIRST
 from thaw.errors import UserError
 from thaw.exhibits.frame import COLUMNS, Cell, Frame, Row, Tested, as_csv, frame_rows, grouped, heading, read_frame
 from thaw.exhibits.grid import Block, Column, Grid, Printed, written
 from thaw.exhibits.notes import level_text
 from thaw.exhibits.published import Published, read_rates, read_table
+from thaw.exhibits.schemes import SCHEMES
 from thaw.exhibits.spec import ExhibitSpec, RunRow
 from thaw.exhibits.tables import RatesTable, difference_cell
 from thaw.files import read_json
@@ -24,26 +24,6 @@ from thaw.scoring.statistics import difference, holm
 
 OWN = ("raised_layers", "parameters", "dropped", "dropped_percent", "bytes_down", "bytes_up")
 AGAINST = "ambient"  # what `against` calls the other of a pair
-BASE = "federated-base"  # the treatment that the weights before the first round are shown as
-
-
-def federated_rows(spec: ExhibitSpec) -> tuple[RunRow, ...]:
-    """The federated runs of a study; before them, what they start from: the first weights of those that kept them."""
-    runs = [run for run in spec.runs if run.learner == "federated"]
-    bases = [before(run) for run in runs if any(decode.snapshot == FIRST for decode in run.decodes)]
-    return (*bases, *(kept(run) for run in runs))
-
-
-def before(run: RunRow) -> RunRow:
-    """A run's weights from before its first round, as a treatment of their own, judged as the others are."""
-    first = tuple(d.model_copy(update={"snapshot": BEST}) for d in run.decodes if d.snapshot == FIRST)
-    own = {"treatment": BASE, "label": "Before federated training", "recipe": f"{run.recipe}@{FIRST}", "record": ""}
-    return run.model_copy(update={**own, "id": f"{run.id}@{FIRST}", "decodes": first})
-
-
-def kept(run: RunRow) -> RunRow:
-    """A run with the judgements of its best weights alone."""
-    return run.model_copy(update={"decodes": tuple(d for d in run.decodes if d.snapshot == BEST)})
 
 
 @dataclass(frozen=True)
@@ -195,7 +175,7 @@ def rate_vectors(spec: ExhibitSpec) -> Block:
 def published_schemes() -> Published:
     """What the paper prints."""
     return Published(
-        "ambient-federated.csv", "Published (Zhou et al. 2022, Table 3, paper scale)",
+        SCHEMES, "Published (Zhou et al. 2022, Table 3, paper scale)",
         "Streaming Conformer, 137M parameters, private data; one training each, no intervals. The paper prints shares "
         "alone: 10 % of all hidden units, 50 % of those of n layers, and 20 % of all in Flat20, explain all seven.",
         "greedy",

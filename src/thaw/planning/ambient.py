@@ -24,6 +24,7 @@ from thaw.errors import suggestion
 from thaw.planning.artifacts import Probe, Run
 from thaw.planning.grid import scratch_run
 from thaw.planning.plan import Study, decodes
+from thaw.planning.rounds import PREFIX, Base, Federation, FederationSpec, check_federation, plan_federation
 
 if TYPE_CHECKING:
     from thaw.config.config import Config
@@ -55,6 +56,7 @@ class AmbientSpec(StudySpec):
     draws: Annotated[Seeds, Field(min_length=1)] = (101,)  # seeds of the fresh draws; none may be a training's
     decoders: tuple[Name, ...] = ()  # decoded with, beside the greedy ones of the probes
     split: Split = "test"  # that is decoded and probed
+    federated: FederationSpec | None = None  # one of the models goes on as a federation of other speakers
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -64,8 +66,14 @@ def plan(name: str, spec: AmbientSpec, config: Config) -> Study:
     """The runs, decodes and probes of a study, in the order its tables show them. The config has passed `check`."""
     runs = trained(spec, config)
     decoded = [decode for run in runs.values() for decode in decodes(run, spec.decoders, config, spec.split)]
-    probes = [probe(spec, key, run) for (key, _), run in runs.items()]
-    return Study(name, spec, tuple(runs.values()), tuple(decoded), tuple(probes))
+    probes = {key: probe(spec, key[0], run) for key, run in runs.items()}
+    more, baseline = Federation((), ()), ""
+    if spec.federated:
+        bases = {seed: Base(run, probes[key, seed]) for (key, seed), run in runs.items() if key == spec.federated.model}
+        more = plan_federation(spec.federated, config, bases)
+        baseline = f"{PREFIX}{spec.federated.baseline}"
+    every = (*runs.values(), *more.runs)
+    return Study(name, spec, every, (*decoded, *more.decodes), tuple(probes.values()), baseline=baseline)
 
 
 def trained(spec: AmbientSpec, config: Config) -> dict[tuple[str, int], Run]:
@@ -148,6 +156,10 @@ def check(name: str, spec: AmbientSpec, config: Config) -> Iterator[str]:
         yield f"{where}.corpus: {spec.corpus!r} has folds, and a model is trained once; name one without"
     for key, one in spec.models.items():
         yield from _model(f"{where}.models.{key}", spec, one, config)
+    if spec.federated:
+        seeds = {key: one.seeds or spec.seeds for key, one in spec.models.items()}
+        language = config.corpora[spec.corpus].language
+        yield from check_federation(f"{where}.federated", spec.federated, seeds, language, config)
 
 
 def _model(where: str, spec: AmbientSpec, one: ProbedSpec, config: Config) -> Iterator[str]:

@@ -6,7 +6,7 @@ of one seed start from the run of that seed, share their cohorts, and rank layer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field, model_validator
@@ -46,6 +46,8 @@ class FederationSpec(Strict):
     schemes: Annotated[dict[Name, SchemeSpec], Field(min_length=1)]
     baseline: Name  # the scheme that the others are compared to: without dropout
     seeds: Annotated[tuple[Int, ...], Field(min_length=1, max_length=1000)] = (1,)
+    base_seed: Int | None = None  # all start from the base of this seed; where not given, each from that of its own
+    decoders: Annotated[tuple[Name, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _has_its_baseline(self) -> FederationSpec:
@@ -55,6 +57,10 @@ class FederationSpec(Strict):
         if scheme.dropout is not None:
             raise ValueError(f"baseline: {self.baseline!r} drops units; compare to a scheme that does not")
         return self
+
+    def base_of(self, seed: int) -> int:
+        """The seed of the run that a federation of this seed starts from."""
+        return seed if self.base_seed is None else self.base_seed
 
 
 class Base(NamedTuple):
@@ -71,17 +77,15 @@ class Federation(NamedTuple):
     decodes: tuple[Decode, ...]
 
 
-def plan_federation(
-    spec: FederationSpec, config: Config, base_of: Callable[[int], Base], decoders: Sequence[str]
-) -> Federation:
-    """The runs of all schemes and seeds. The config has passed `check_federation`; `base_of`: by seed."""
+def plan_federation(spec: FederationSpec, config: Config, bases: Mapping[int, Base]) -> Federation:
+    """The runs of all schemes and seeds. The config has passed `check_federation`; `bases`: by seed."""
     runs, judged = list[Run](), list[Decode]()
     for name, scheme in spec.schemes.items():
         for seed in spec.seeds:
-            run = federated_run(spec, name, scheme, seed, base_of(seed), config)
+            run = federated_run(spec, name, scheme, seed, bases[spec.base_of(seed)], config)
             runs.append(run)
             for snapshot in (BEST, *([FIRST] if name == spec.baseline else [])):
-                judged += decodes(run, decoders, config, "test", snapshot)
+                judged += decodes(run, spec.decoders, config, "test", snapshot)
     return Federation(tuple(runs), tuple(judged))
 
 
@@ -89,7 +93,7 @@ def federated_run(spec: FederationSpec, name: str, scheme: SchemeSpec, seed: int
     """The run of one scheme with one seed."""
     model = base.run.recipe.model
     manifest = manifest_of(spec.corpus, model, config)
-    way = recipe_of(spec, name, config)
+    way = recipe_of(spec, name, base.run, config)
     ranked = bool(scheme.dropout and scheme.dropout.ranked)
     recipe = RunRecipe(
         version=train_version(model, layer_names(model), way, (), FrozenSpec()),
@@ -100,17 +104,19 @@ def federated_run(spec: FederationSpec, name: str, scheme: SchemeSpec, seed: int
         seed=seed,
         start=base.run.hash,
         ranking=base.probe.hash if ranked else "",
+        units=base.run.recipe.units,
     )
     treatment = f"{PREFIX}{name}"
     return Run(
         f"{spec.corpus}-{base.run.model}-{treatment}-s{seed}", recipe, (manifest,), treatment, scheme.label, seed,
-        base.run.model, start=base.run, ranking=base.probe if ranked else None,
+        base.run.model, start=base.run, ranking=base.probe if ranked else None, units=base.run.units,
     )  # fmt: skip
 
 
-def recipe_of(spec: FederationSpec, name: str, config: Config) -> RecipeSpec:
-    """The recipe of one scheme."""
+def recipe_of(spec: FederationSpec, name: str, base: Run, config: Config) -> RecipeSpec:
+    """The recipe of one scheme; what is learnt, and in which units, is the base's."""
     whole = config.recipes[spec.recipe].model_dump()
+    whole |= base.recipe.recipe.model_dump(include={"task", "units"})
     dropout = spec.schemes[name].dropout
     whole["learner"]["dropout"] = dropout.model_dump() if dropout else None
     if name == spec.baseline:
@@ -118,27 +124,23 @@ def recipe_of(spec: FederationSpec, name: str, config: Config) -> RecipeSpec:
     return RecipeSpec.model_validate(whole)
 
 
-class Bases(NamedTuple):
-    """The trainings that a federation may start from."""
-
-    models: Sequence[str]
-    seeds: Sequence[int]
-    language: str
-
-
-def check_federation(where: str, spec: FederationSpec, study: Bases, config: Config) -> Iterator[str]:
-    """One line for each mistake."""
+def check_federation(
+    where: str, spec: FederationSpec, seeds: Mapping[str, Sequence[int]], language: str, config: Config
+) -> Iterator[str]:
+    """One line for each mistake. `seeds`: of the study's models; `language`: that they learnt."""
     for key, wanted, table in (
-        ("model", spec.model, study.models),
+        ("model", spec.model, seeds),
         ("corpus", spec.corpus, config.corpora),
         ("recipe", spec.recipe, config.recipes),
+        *(("decoders", decoder, config.decoders) for decoder in spec.decoders),
     ):
         if wanted not in table:
             yield f"{where}.{key}: {wanted!r} is not there; {suggestion(wanted, table)}"
-    if lacking := [seed for seed in spec.seeds if seed not in study.seeds]:
-        yield f"{where}.seeds: no base was trained with {', '.join(map(str, lacking))}"
-    if spec.corpus in config.corpora and config.corpora[spec.corpus].language != study.language:
-        yield f"{where}.corpus: {spec.corpus!r} is {config.corpora[spec.corpus].language}, the base {study.language}"
+    wanted_seeds = dict.fromkeys(map(spec.base_of, spec.seeds))
+    if lacking := [seed for seed in wanted_seeds if seed not in seeds.get(spec.model, wanted_seeds)]:
+        yield f"{where}.seeds: no base was trained with {', '.join(map(str, lacking))}; give base_seed, or train one"
+    if spec.corpus in config.corpora and config.corpora[spec.corpus].language != language:
+        yield f"{where}.corpus: {spec.corpus!r} is {config.corpora[spec.corpus].language}, the base {language}"
     recipe = config.recipes.get(spec.recipe)
     if recipe is None:
         return

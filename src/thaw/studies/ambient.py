@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from thaw.exhibits.schemes import SCHEMES, federated_rows
 from thaw.exhibits.spec import FIGURE, FINDINGS, TABLE, Exhibit, ExhibitSpec, RunRow
 from thaw.planning import ambient
 
@@ -145,6 +146,12 @@ def _steps(spec: ExhibitSpec) -> dict[str, bytes]:
     return draw_steps(spec)
 
 
+def _table3(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.federated import FederatedTable, published_schemes
+
+    return FederatedTable("Federated dropout by layer", published_schemes(), stub="Scheme").draw(spec)
+
+
 EXHIBITS: dict[str, Exhibit] = {
     "findings": Exhibit("Findings", FINDINGS, ("probes",), _findings, runs=_probed()),
     "table1": Exhibit("Table 1: corpora", TABLE, ("corpora",), _table1),
@@ -157,6 +164,9 @@ EXHIBITS: dict[str, Exhibit] = {
     ),
     "figure4": Exhibit(
         "Figure 4: re-rand by random seed", FIGURE, ("probes",), _figure4, runs=_probed(norm="group", **PLAIN)
+    ),
+    "table3": Exhibit(
+        "Table 3: federated dropout by layer", TABLE, ("scores",), _table3, (SCHEMES,), runs=federated_rows
     ),
     "table-ranks": Exhibit("Criticality of layers, and its spread over random seeds", TABLE, ("probes",), _ranks,
                            runs=_probed()),

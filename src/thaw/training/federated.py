@@ -37,6 +37,8 @@ from thaw.training.progress import under
 from thaw.training.submodels import saved
 from thaw.training.torch_optim import optimizer_for
 
+INVISIBLE = 2.0**-22  # of a tensor's largest number: what single precision need not show of a change
+
 
 class Federated(Central):
     """A central learner whose step is a round: it has the server's weights, its optimiser, and the clients' names."""
@@ -61,6 +63,7 @@ class Federated(Central):
         self.trainers = trainers
         self.master = {n: nn.Parameter(p.detach().double()) for n, p in surgery.trainable().items()}
         self.rounds: list[dict[str, Any]] = []  # of the period at work
+        self.largest = dict.fromkeys(self.master, 0.0)  # of a tensor's mean changes, over its largest number
         super().__init__(
             run, model, surgery, server_optimizer(self.spec.server, self.master), examples, dev, world, say
         )
@@ -117,6 +120,7 @@ class Federated(Central):
         for name, parameter in self.master.items():
             parameter.grad = -change[name]
         norm = float(self.optimizer.gradient_norm())
+        self.note_largest(change)
         untouched = mean.untouched()
         places = [(place, untouched[name]) for place, name in enumerate(self.optimizer.names) if name in untouched]
         kept = [(tensor, tensor.detach().clone(), where) for place, where in places for tensor in self.shaped(place)]
@@ -128,6 +132,14 @@ class Federated(Central):
             for name, value in mean_buffers(buffers_of(self.model), buffers).items():
                 self.model.get_buffer(name).copy_(value)
         return norm
+
+    def note_largest(self, change: Mapping[str, Tensor]) -> None:
+        """Remember how far each tensor was ever asked to move, as a share of its largest number."""
+        largest = torch._foreach_norm([change[name] for name in self.master], float("inf"))
+        sizes = torch._foreach_norm([p.detach() for p in self.master.values()], float("inf"))
+        numbers = (torch.stack(list(norms)).tolist() for norms in (largest, sizes))
+        for name, asked, size in zip(self.master, *numbers, strict=True):
+            self.largest[name] = max(self.largest[name], (asked / size if size else float(asked > 0)))
 
     def shaped(self, place: int) -> list[Tensor]:
         """A parameter of the server and its optimiser's state of the same shape."""
@@ -205,7 +217,7 @@ class Federated(Central):
 
     def facts(self) -> dict[str, Any]:
         """Where it is."""
-        return super().facts() | {"rounds": self.rounds}
+        return super().facts() | {"rounds": self.rounds, "largest": self.largest}
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Take over what `tensors` and `facts` gave."""
@@ -213,14 +225,14 @@ class Federated(Central):
         with torch.no_grad():
             for name, value in under(tensors, "server/").items():
                 self.master[name].copy_(value)
-        self.rounds = list(facts["rounds"])
+        self.rounds, self.largest = list(facts["rounds"]), dict(facts["largest"])
 
     def unmoved(self) -> list[str]:
         """Names of parameters that nothing moved, or by less than single precision shows.
 
         The bias of attention's keys is such a one: it moves all scores of a frame alike, which a softmax passes over.
         """
-        hidden = [name for name, p in self.master.items() if not torch.equal(p, p.float().double())]
+        hidden = [name for name, share in self.largest.items() if share < INVISIBLE]
         return sorted({*super().unmoved(), *hidden})
 
     def record(self) -> dict[str, Any]:
