@@ -167,6 +167,22 @@ def test_it_is_learnt_and_a_kill_changes_no_bit(bench: Bench) -> None:
     assert_same_outputs(learning, "out")
 
 
+def test_a_transformer_learns_by_noam(bench: Bench) -> None:
+    noam = {"schedule": "noam", "schedule_width": 16, "warmup_steps": 20, "learning_rate": 0.2}
+    learning = recipe(bench, epochs=8, **noam, snapshots=["best", "mean-3"], dropout=0.0)
+    sizes = {"width": 16, "attention_heads": 2, "inner": 32, "encoder_layers": 1, "decoder_layers": 1}
+    learning.recipe["model"] = {"kind": "transformer", "mel": 20, "features": "fbank", **sizes}
+    snapshots = learning.folder / "snapshots.safetensors"
+    code, err = learning.run("out", "--snapshots", str(snapshots))
+    assert code == 0, err
+    rows = [json.loads(line) for line in learning.outputs("out")["metrics"].read_text().splitlines()]
+    assert rows[-1]["dev_token_error"] < 0.75 * rows[0]["dev_token_error"]
+    assert rows[0]["learning_rate"] == pytest.approx(0.2 / 4 * 5 * 20**-1.5)
+    tensors, meta = load_tensors(snapshots, "mean-3")
+    assert set(tensors) == set(load_tensors(learning.outputs("out")["model"])[0])
+    assert meta["snapshots"] == {"mean-3": 8}  # and the last epoch it holds
+
+
 def test_frozen_layers_of_the_encoder_are_computed_once(bench: Bench) -> None:
     """The start's weights below, and what is above learns behind them: the same weights as without keeping anything."""
     first = recipe(bench, epochs=1)
