@@ -46,6 +46,9 @@ def test_every_layer_of_every_model_is_reset_in_one_job_a_run(workspace: Workspa
     ranks = json.loads((shown / "table-ranks.json").read_text())
     assert len(ranks["blocks"]) == 3
     assert len(ranks["blocks"][0]["rows"]) == LAYERS
+    modules = json.loads((shown / "table-modules.json").read_text())
+    assert [len(block["rows"]) for block in modules["blocks"]] == [BLOCKS, BLOCKS]
+    assert len(modules["blocks"][0]["columns"]) == 2
     steps = json.loads((shown / "table-steps.json").read_text())
     assert len(steps["blocks"][0]["rows"]) == 1 + LAYERS
 

@@ -67,6 +67,12 @@ class ProbeSpec(Strict):
         return {self.snapshot} | {operation.snapshot for operation in every if isinstance(operation, LoadSpec)}
 
     @property
+    def modular(self) -> bool:
+        """Whether any operation is of some modules of a layer alone."""
+        every = [operation for operations in self.operations.values() for operation in operations]
+        return any(isinstance(operation, ResetSpec) and operation.modules for operation in every)
+
+    @property
     def snapshots(self) -> set[str]:
         """Every snapshot whose weights are needed, but for `first` where a run's recipe may give it."""
         return {*self.operated, *self.churn}

@@ -32,9 +32,10 @@ def ranks(cells: Sequence[ResetCell]) -> dict[int, dict[str, float]]:
 
 def agreement(by_seed: dict[int, dict[str, float]]) -> float | None:
     """The mean rank correlation (Spearman) of all pairs of seeds; None for one seed, and where all ranks are tied."""
-    pairs = itertools.combinations(by_seed.values(), 2)
-    found = [float(spearmanr([*one.values()], [*other.values()]).statistic) for one, other in pairs]
-    return fmean(found) if found and not any(number != number for number in found) else None
+    orders = [[*order.values()] for order in by_seed.values()]
+    if len(orders) < 2 or any(len(set(order)) == 1 for order in orders):
+        return None
+    return fmean(float(spearmanr(*pair).statistic) for pair in itertools.combinations(orders, 2))
 
 
 def whole_layers(cells: Sequence[ResetCell], to: str, snapshot: str = BEST) -> list[ResetCell]:
@@ -98,6 +99,32 @@ def penalty_cell(cell: ResetCell, base: ResetCell) -> Printed:
 def _rank_text(found: Sequence[float]) -> str:
     mean = f"{fmean(found):.1f}"
     return mean if len(found) == 1 else f"{mean} ±{stdev(found):.1f} ({min(found):g}–{max(found):g})"
+
+
+def draw_modules(spec: ExhibitSpec) -> dict[str, bytes]:
+    """The penalty of resetting one module of one layer: a block for each model and each kind of reset."""
+    title = "Modules reset alone"
+    cells = read_resets(spec)
+    blocks, rows = [], []
+    for mine in grouped(cells, lambda cell: cell.run.treatment).values():
+        base = next(cell for cell in mine if not cell.place.layer and cell.place.snapshot == BEST)
+        kinds = grouped((cell for cell in mine if cell.place.module), lambda cell: cell.place.to)
+        blocks += [_modules(spec, base, found, to) for to, found in kinds.items()]
+        rows += reset_rows(spec, [base, *(cell for found in kinds.values() for cell in found)])
+    grid = Grid(f"{spec.study}-{spec.name}", title, spec.note, tuple(blocks))
+    return written(grid, as_csv(COLUMNS, rows))
+
+
+def _modules(spec: ExhibitSpec, base: ResetCell, cells: Sequence[ResetCell], to: str) -> Block:
+    modules = [*dict.fromkeys(cell.place.module for cell in cells)]
+    rows = []
+    for layer, mine in grouped(cells, lambda cell: cell.place.layer).items():
+        found = {cell.place.module: cell for cell in mine}
+        rows.append((Printed(layer), *(penalty_cell(found[module], base) for module in modules)))
+    titles = tuple(Column(f"{module} [{level_text(spec.scoring.level)}] (p)") for module in modules)
+    notes = (f"Penalty: points of {base.measure.name} above the same trainings as they are; ambient (a): below "
+             f"{100 * AMBIENT:.0f} % of that rate. Bold: p < {SIGNIFICANT}.", family_text(len(cells)))  # fmt: skip
+    return Block(f"{base.run.label}: {KINDS[to]}", "Layer", titles, tuple(rows), notes)
 
 
 def draw_steps(spec: ExhibitSpec) -> dict[str, bytes]:

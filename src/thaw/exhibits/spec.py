@@ -96,6 +96,7 @@ class ProbeRow(Strict):
     counts: str  # counts.jsonl
     record: str  # probe.json
     snapshots: tuple[str, ...] = ()  # whose layers were reset, beside the best epoch's
+    modules: bool = False  # whether parts of layers were reset alone
     churn: bool = False  # whether its record says how far weights have moved
 
 

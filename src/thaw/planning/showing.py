@@ -188,7 +188,9 @@ def probe_row(probe: Probe) -> ProbeRow:
     """One job of probes, with the paths of its files."""
     files = {key: layout.probe(probe, name) for key, name in PROBE_FILES.items()}
     snapshots = tuple(sorted(probe.spec.operated - {BEST}))
-    return ProbeRow(name=probe.name, snapshots=snapshots, churn=bool(probe.spec.churn), **files)
+    return ProbeRow(
+        name=probe.name, snapshots=snapshots, modules=probe.spec.modular, churn=bool(probe.spec.churn), **files
+    )
 
 
 def unseeded(run: Run) -> dict[str, Any]:

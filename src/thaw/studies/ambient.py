@@ -62,6 +62,11 @@ def _stepped(spec: ExhibitSpec) -> tuple[RunRow, ...]:
     return tuple(run for run in spec.runs if any(probe.snapshots for probe in run.probes))
 
 
+def _modular(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+    """Those of which modules were reset alone."""
+    return tuple(run for run in spec.runs if any(probe.modules for probe in run.probes))
+
+
 def _churned(**traits: str) -> Callable[[ExhibitSpec], tuple[RunRow, ...]]:
     """The largest models whose runs kept their first weights."""
 
@@ -140,6 +145,12 @@ def _ranks(spec: ExhibitSpec) -> dict[str, bytes]:
     return draw_ranks(spec)
 
 
+def _modules(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.criticality import draw_modules
+
+    return draw_modules(spec)
+
+
 def _steps(spec: ExhibitSpec) -> dict[str, bytes]:
     from thaw.exhibits.criticality import draw_steps
 
@@ -170,6 +181,7 @@ EXHIBITS: dict[str, Exhibit] = {
     ),
     "table-ranks": Exhibit("Criticality of layers, and its spread over random seeds", TABLE, ("probes",), _ranks,
                            runs=_probed()),
+    "table-modules": Exhibit("Modules reset alone", TABLE, ("probes",), _modules, runs=_modular),
     "table-steps": Exhibit("Re-rand during training", TABLE, ("probes",), _steps, runs=_stepped),
     "figure5a": Exhibit("Figure 5a: churn", FIGURE, ("probes",), _figure5, runs=_churned(norm="group", **PLAIN)),
     "figure5b": Exhibit("Figure 5b: churn, streaming", FIGURE, ("probes",), _figure5, runs=_churned(**STREAMING)),
