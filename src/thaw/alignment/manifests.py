@@ -20,9 +20,10 @@ from thaw.alignment.viterbi import Graphs, align, runs
 from thaw.canonical import digest, file_sha256
 from thaw.corpora.manifest import Utterance, manifest_sha256, read_manifest
 from thaw.errors import UserError
-from thaw.files import Reject, read_json, write_json
+from thaw.files import Reject, read_jsonl, write_jsonl
 
 PIECE = 256  # utterances
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Pieces:
     def rows(self) -> Iterator[tuple[str, Aligned]]:
         """The utterances that have a path, one piece at a time in memory."""
         for path in self.paths:
-            for id, states, phones in read_json(path):
-                if states is not None:
-                    yield id, Aligned(_runs(states), _runs(phones))
+            for row in read_jsonl(path):
+                if row["states"] is not None:
+                    yield row["id"], Aligned(_runs(row["states"]), _runs(row["phones"]))
 
 
 def _runs(plain: list[list[int]]) -> tuple[tuple[int, int], ...]:
@@ -52,26 +53,26 @@ def align_manifest(manifest: Path, split: str, model: Path, lexicon: Path, state
     kept, rejects = usable(read_manifest(manifest), read_lexicon(lexicon), split)
     of = digest([manifest_sha256(manifest), file_sha256(model), file_sha256(lexicon)])
     pieces = [kept[begin : begin + PIECE] for begin in range(0, len(kept), PIECE)]
-    paths = [state / f"{split}-{of}-{number}.json" for number in range(len(pieces))]
+    paths = [state / f"{split}-{of}-{number}.jsonl" for number in range(len(pieces))]
     todo = [(piece, path) for piece, path in zip(pieces, paths, strict=True) if not _is_whole(path)]
     for (_, path), found in zip(todo, _made(model, lexicon, [piece for piece, _ in todo], processes), strict=True):
-        write_json(path, found)
+        write_jsonl(path, found)
     detail = "no way through its words within the beam: is the text what is said?"
     for path in paths:
-        failed = [id for id, states, _ in read_json(path) if states is None]
+        failed = [row["id"] for row in read_jsonl(path) if row["states"] is None]
         rejects += [Reject(id, split, "align", "no alignment", detail) for id in failed]
     return Pieces(tuple(paths), tuple(rejects))
 
 
 def _is_whole(path: Path) -> bool:
     try:
-        return path.is_file() and isinstance(read_json(path), list)
+        return path.is_file() and bool(read_jsonl(path))
     except UserError:
         return False  # damaged: it is made again
 
 
-def _made(model: Path, lexicon: Path, pieces: Sequence[list[Utterance]], processes: int) -> Iterator[list[Any]]:
-    """Of each piece, for every utterance [id, runs of states, runs of phones], or [id, None, None]."""
+def _made(model: Path, lexicon: Path, pieces: Sequence[list[Utterance]], processes: int) -> Iterator[list[Row]]:
+    """Of each piece, for every utterance its id, and its runs of states and phones, or None for both."""
     if processes <= 1 or len(pieces) <= 1:
         yield from (_align_piece(model, lexicon, piece) for piece in pieces)
         return
@@ -79,19 +80,20 @@ def _made(model: Path, lexicon: Path, pieces: Sequence[list[Utterance]], process
         yield from pool.map(_align_piece, [model] * len(pieces), [lexicon] * len(pieces), pieces)
 
 
-def _align_piece(model_path: Path, lexicon_path: Path, piece: list[Utterance]) -> list[Any]:
+def _align_piece(model_path: Path, lexicon_path: Path, piece: list[Utterance]) -> list[Row]:
     model, lexicon = _loaded(model_path, lexicon_path)
     # Only the words of this piece: a graph is made through the whole lexicon, which may be large.
     words = {word for each in piece for word in each.text.split()}
     cut = Lexicon({word: said for word, said in lexicon.words.items() if word in words})
     numbers = symbols(model.phones[1:], cut)
     graphs = Graphs(model.hmm, lexicon_fst(cut, numbers))
-    found: list[Any] = []
+    found: list[Row] = []
     for utterance in piece:
         graph = graphs.compile([numbers.word[word] for word in utterance.text.split()])
         path = align(model, graph, with_deltas(cepstra(utterance.pcm())))
         aligned = None if path is None else runs(model.hmm, path)
-        found.append([utterance.id, *((aligned.states, aligned.phones) if aligned else (None, None))])
+        states, phones = (aligned.states, aligned.phones) if aligned else (None, None)
+        found.append({"id": utterance.id, "states": states, "phones": phones})
     return found
 
 
