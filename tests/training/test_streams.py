@@ -278,6 +278,7 @@ def test_what_belongs_to_other_tasks_is_refused() -> None:
     for changes, said in (
         ({"schedule": "cosine"}, "schedule"),
         ({"dropout": 0.1}, "dropout"),
+        ({"early_stop_epochs": 1}, "would end before it averages"),
         ({"task": {"kind": "ctc"}}, "nt-asgd belongs to the task language-model"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -215,6 +215,11 @@ class RecipeSpec(Strict):
             raise ValueError(f"learner: {self.learner.kind} does not train a language-model; central does")
         if self.schedule != "constant" or self.warmup_ratio:
             raise ValueError("schedule: the steps of a language-model have random lengths; take constant, warmup_steps")
+        if self.optimizer == "nt-asgd" and 0 < self.early_stop_epochs <= self.averaging_patience:
+            raise ValueError(
+                "early_stop_epochs: a training would end before it averages; give more than averaging_patience "
+                f"({self.averaging_patience})"
+            )
         if self.dropout or self.augmentation != AugmentationSpec():
             raise ValueError("dropout, augmentation: a language-model has rates of its own, under `models`")
         return self
