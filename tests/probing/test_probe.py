@@ -18,6 +18,7 @@ from thaw.commands import score as score_verb
 from thaw.config.decoders import GreedySpec
 from thaw.config.models import QuartzNetSpec
 from thaw.config.probes import ProbeSpec, each_layer
+from thaw.config.rnn import BlstmSpec
 from thaw.corpora.manifest import read_manifest
 from thaw.decoding.decode import decode
 from thaw.decoding.emissions import LogProbs, emissions, load_recogniser, read_features
@@ -214,6 +215,26 @@ def test_languages_with_heads_of_their_own(folder: Path, tmp_path: Path) -> None
     write_jsonl(tmp_path / "fr.jsonl", [row | {"audio_filepath": str(folder / "0.wav")} for row in other])
     with pytest.raises(UserError, match="no head for language 'fr'; the heads are those of de, xx"):
         probe(spec, tmp_path / "model.safetensors", [tmp_path / "fr.jsonl"], device="cpu")
+
+
+def test_a_model_with_a_decoder_is_heard_through_ctc(folder: Path, tmp_path: Path) -> None:
+    """What is behind the encoder stands side by side: a probe of the decoder alone changes nothing that CTC says."""
+    write_shard(tmp_path)
+    decoder = {"width": 4, "attention": 4, "channels": 2, "reach": 2}
+    spec = BlstmSpec.model_validate(
+        {"kind": "blstm", "mel": 8, "layers": 2, "cells": 4, "projection": 4, "decoder": decoder}
+    )
+    model = build(spec, len(LETTERS) + 1)
+    model.initialise(1)
+    task = {"kind": "ctc-attention"}
+    save_model(tmp_path / "model.safetensors", model, {**META, "model": spec.model_dump(mode="json"), "task": task})
+    operations = {"none": [], **{layer: [{"reset": [layer], "seed": 3}] for layer in spec.layer_names}}
+    probed = run(tmp_path, operations, snapshots=False)
+    said = {name: [row["hypothesis"] for row in probed.hypotheses if row["name"] == name] for name in operations}
+    rows, _ = decode(GreedySpec(kind="greedy"), tmp_path / "model.safetensors", tmp_path / "test.jsonl", device="cpu")
+    assert said["none"] == [row["hypothesis"] for row in rows]
+    same = {name for name, texts in said.items() if texts == said["none"]}
+    assert same == {"none", "attention", "decoder", "attention_output"}
 
 
 def test_what_a_probe_cannot_do_is_said_in_one_line(folder: Path) -> None:

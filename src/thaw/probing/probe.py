@@ -126,9 +126,9 @@ class Batches:
 
 
 def unchanged_layers(model: LayeredModel, operations: Sequence[Operation]) -> int:
-    """How many of the first layers, heads left out, these operations leave as they are."""
-    layers = [layer for layer in model.layers if layer not in model.heads]
-    return next((place for place, layer in enumerate(layers) if layer in touched(operations)), len(layers))
+    """How many of the first layers these operations leave as they are, of those that all heads share."""
+    changed = touched(operations)
+    return next((place for place, layer in enumerate(model.trunk) if layer in changed), len(model.trunk))
 
 
 def touched(operations: Sequence[Operation]) -> set[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,7 +52,8 @@ def check_layers(
             where = "the start's" if act.origin == START else f"that of {act.origin}"
             require(same_bits(state, sources[act.origin]), f"layer {layer} differs from {where}")
         elif act.to == "draw":
-            check_drawn(state if act.buffers else weights, sources.get(START, {}), rows.get(layer), sources)
+            another = partial(drawn_state, model, layer, act.seed, act.draw + 1)
+            check_drawn(state if act.buffers else weights, sources.get(START, {}), rows.get(layer), sources, another)
             check_draw(layer, act, donor or {})
         else:
             if act.to == "first":
@@ -71,10 +73,17 @@ def check_rest(layer: str, act: Reset, state: State, operations: Sequence[Operat
     require(not origin or same_bits(rest, sources[origin]), f"layer {layer}: more than {act.modules} was reset")
 
 
-def check_drawn(state: State, start: State, keep: KeepRows | None, sources: Sources) -> None:
-    """A layer that was drawn anew does not hold the start's values, but in the rows that it was to keep."""
+def check_drawn(
+    state: State, start: State, keep: KeepRows | None, sources: Sources, another: Callable[[], State]
+) -> None:
+    """A layer that was drawn anew does not hold the start's values, but in the rows that it was to keep.
+
+    `another` draws it once more: what every draw gives alike (a forget gate's bias) is no copy.
+    """
     if keep is None or not keep.rows:
         same = [key for key, tensor in state.items() if key in start and is_copy(tensor, start[key])]
+        alike = another() if same else {}
+        same = [key for key in same if not same_tensor(state[key].cpu(), alike[key])]
         require(not same, f"reset left the start's values in {same}")
         return
     kept = dict(keep.rows)
