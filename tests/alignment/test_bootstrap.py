@@ -13,7 +13,7 @@ import pytest
 
 from tests.alignment.toy import EDGE, SECONDS, SPEC, lexicon, lexicon_file, tone_words
 from thaw.alignment import acoustic, making, viterbi
-from thaw.alignment.bootstrap import Moment, bootstrap, usable
+from thaw.alignment.bootstrap import Moment, bootstrap, draw, usable
 from thaw.alignment.frames import MIDDLE, SHIFT, frames_of
 from thaw.alignment.fsts import lexicon_fst, symbols
 from thaw.alignment.lexicon import Lexicon
@@ -197,3 +197,15 @@ def test_nothing_to_train_on_says_why(tmp_path: Path) -> None:
     (tmp_path / "lexicon.txt").write_text("zebra\tz\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"no utterance can be aligned; the commonest reason: a word without a pron"):
         make(SPEC, tmp_path / "lexicon.txt", {"train": train}, tmp_path / "out", tmp_path / "state")
+
+
+def test_the_hours_that_a_gmm_is_trained_on_are_drawn_and_nested(tmp_path: Path) -> None:
+    utterances = read_manifest(tone_words(tmp_path, "train", 30))
+    whole = sum(each.seconds for each in utterances) / 3600
+    assert draw(utterances, 2 * whole, seed=1) == utterances
+    some, more = (draw(utterances, share * whole, seed=1) for share in (0.3, 0.6))
+    assert 0.2 * whole < sum(each.seconds for each in some) / 3600 <= 0.3 * whole
+    assert set(some) < set(more)
+    assert [each.id for each in more] == sorted(each.id for each in more)
+    assert some != draw(utterances, 0.3 * whole, seed=2)
+    assert len(draw(utterances, 1e-9, seed=1)) == 1  # never none
