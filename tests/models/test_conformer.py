@@ -383,3 +383,15 @@ def test_both_layouts_of_the_convolution_agree_and_a_causal_one_looks_back_only(
     torch.testing.assert_close(late(x)[:, 2:], centred(x)[:, :-2])
     expected = F.conv1d(F.pad(x, (0, 0, 4, 0)).transpose(1, 2), late.weight, groups=4).transpose(1, 2)
     torch.testing.assert_close(late(x), expected)
+
+
+def test_what_is_inert_changes_no_output() -> None:
+    model = made(spec_of(norm="group")).eval()
+    x, lengths = randn(2, 64, 80), torch.tensor([64, 40])
+    before, _ = model(x, lengths)
+    with torch.no_grad():
+        for name in block(model).inert:
+            block(model).get_parameter(name).add_(0.5)
+    after, _ = model(x, lengths)
+    assert block(model).inert
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)

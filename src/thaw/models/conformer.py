@@ -224,6 +224,8 @@ class ConformerBlock(Layer):
     Where it `stacks`, two frames become one before all that: the last of an odd number is stacked on zeros.
     """
 
+    inert = ("attention.k.bias",)  # adds the same to all scores of a frame, which a softmax takes out again
+
     def __init__(self, spec: ConformerSpec, stacks: bool) -> None:
         super().__init__()
         width = spec.sizes.width

@@ -37,6 +37,8 @@ class HiddenUnits(NamedTuple):
 class Layer(nn.Module):
     """One named layer. Subclasses define `forward` and `reset_parameters`."""
 
+    inert: tuple[str, ...] = ()  # weights that no output depends on, whose gradients are rounding
+
     def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
         """Map (B, T, F) and valid lengths (B,) to the next layer's; `drop` is applied at each dropout place.
 

@@ -142,7 +142,8 @@ class Surgery:
         blocked = [name for name in self.below_frozen() if self._unreached(name, without_gradient)]
         require(not blocked, f"no gradient came through the frozen layers to {blocked}")
         unchanged = [name for name, p in self.trainable().items() if tensors_digest([p]) == self._first_digests[name]]
-        stuck = sorted(set(unchanged) - set(without_gradient))
+        inert = {f"layers.{layer}.{name}" for layer in self.model.layers for name in self.model.layer(layer).inert}
+        stuck = sorted(set(unchanged) - set(without_gradient) - inert)
         require(not stuck, f"trainable tensors did not change during training: {stuck}")
         through = {"gradient_through_frozen": below} if (below := self.below_frozen()) else {}
         return {"frozen": digests, "without_gradient": sorted(unchanged), **through}
