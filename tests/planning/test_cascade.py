@@ -122,6 +122,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "model": (cascade(model="blstn"), "studies.topdown.cascades.ctc.model: 'blstn' is not there"),
     "swap": (cascade(swaps=["nobody"]), "cascades.ctc.swaps: 'nobody' is not there"),
     "layer": (cascade(stages=[["layer_9"]]), "a model has no layer 'layer_9', which `stages` or `classifier` names"),
+    "not nested": (
+        cascade(stages=[["last-2"], ["last-1"]]),
+        "ctc.stages: stage 2 freezes other layers than",
+    ),
     "all frozen": (
         cascade(stages=[["last-6"]]),
         "cascades.ctc (ctc-stage-1).freeze: all layers are frozen, nothing is left to train",

@@ -31,7 +31,7 @@ Layers = tuple[str, ...]
 Seeds = Annotated[tuple[Int, ...], Field(min_length=1, max_length=1000)]
 
 PAST: dict[str, Any] = {"early_stop_epochs": 0}  # a training that is to go on past its optimum
-SPLIT = 100.0  # shares are shown in per cent
+PER_CENT = 100.0
 
 
 class CascadeSpec(Strict):
@@ -49,8 +49,8 @@ class CascadeSpec(Strict):
     stages: Literal["all"] | tuple[Layers, ...] = "all"
     lowest: bool = False  # control: the lowest layer stands still instead
     longer: dict[str, Any] | None = None  # control: the baseline trained longer; what changes in the recipe
-    classifier: Layers = (OUTPUT,)  # what others take over (`swaps`)
-    swaps: tuple[Name, ...] = ()  # cascades whose classifier this one also takes, in the place of its own
+    swaps: tuple[Name, ...] = ()  # cascades whose baselines' classifier this one also takes, in the place of its own
+    classifier: Layers = (OUTPUT,)  # the layers that these bring
     exhibit: Literal["table2", "table3", "table4"] = "table2"
     subsets: dict[str, str] = {}  # parts of test with rates of their own: label, and a pattern of ids, e.g. "sw_*"
     # What the paper leaves unsaid; docs/topdown.md.
@@ -207,14 +207,14 @@ def _donors(donors: DonorsSpec, cascade: CascadeSpec, config: Config) -> Iterato
     last = donors.shares[-1]
     kept = {"snapshots": (BEST, *(f"epoch-{epoch}" for epoch in donors.epochs))}
     for share in donors.shares:
-        per_cent = SPLIT * config.parts[share].share
+        per_cent = PER_CENT * config.parts[share].share
         past = {**donors.past, **kept} if share == last and donors.epochs else {}
         yield f"donor-{share}", made("share", f"{per_cent:g} % of the data", per_cent, first, past, part=share)
     below: dict[str, Any] = {"part": donors.unseen}
     yield "donor-none", made("none", "No donor", 0, donors.seeds, donors.recipe, **below)
     below |= {**stack.surgery(frozen, cascade), "start_seed": seed}
     for share in donors.shares:
-        per_cent = SPLIT * config.parts[share].share
+        per_cent = PER_CENT * config.parts[share].share
         start = f"donor-{share}@{BEST}"
         label = f"Classifier from {per_cent:g} %"
         yield f"from-{share}", made("donor", label, per_cent, donors.seeds, donors.recipe, start=start, **below)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -109,10 +110,19 @@ def check(name: str, spec: Spec, config: Config) -> Iterator[str]:
     except KeyError as error:
         yield f"{where}: a model has no layer {error.args[0]!r}, which `stages` or `classifier` names"
         return
+    for key, one in spec.cascades.items():
+        yield from _nested(f"{where}.cascades.{key}.stages", cascade.Stack.of(one.model, config).stages(one))
     for group in dict.fromkeys(one.place.group for one in made.values()):
         grid = _grid((one for one in made.values() if one.place.group == group), made, config)
         found = checks.check(name, grid.spec, grid.config)
         yield from (_in_words(line, where, made) for line in found)
+
+
+def _nested(where: str, stages: list[cascade.Layers]) -> Iterator[str]:
+    """What stood still stays so: every stage freezes the layers of the one before, and more."""
+    for number, (before, after) in enumerate(pairwise(stages), start=2):
+        if not set(before) < set(after):
+            yield f"{where}: stage {number} freezes other layers than stage {number - 1}, or no more"
 
 
 def _in_words(line: str, where: str, made: Mapping[str, Made]) -> str:
