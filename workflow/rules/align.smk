@@ -157,6 +157,3 @@ rule gmm:
         "exec thaw --log {log:q} gmm --search {params.search:q} --model {input.gmm:q} --graph {input.graph:q}"
         " --manifest {input.split:q} --tune-on {input.dev:q}"
         " --hypotheses {output.hypotheses:q} --record {output.record:q}"
-
-
-ruleorder: gmm > decode

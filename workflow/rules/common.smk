@@ -92,6 +92,7 @@ KEEPING = "|".join(id for id, run in PLAN.runs.items() if run.keeps) or "-"
 
 # What the models of alignments recognise lies beside all other hypotheses, and has a rule of its own.
 GMMS = "|".join(PLAN.gmms) or "-"
+NO_GMM = f"(?!(?:{GMMS})/)[^/]+"
 
 
 wildcard_constraints:

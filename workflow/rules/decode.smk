@@ -25,6 +25,8 @@ rule decode:
         record="results/decodes/{id}/decode.json",
     log:
         "results/logs/decode/{id}.log",
+    wildcard_constraints:
+        id=NO_GMM,
     priority: first
     conda:
         "../../envs/tools.yaml"

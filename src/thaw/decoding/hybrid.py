@@ -58,7 +58,7 @@ class Hybrid:
         if not isinstance(units, States):
             raise UserError(f"a hybrid searches tied states, and this model's classes are {units.describe()}")
         self.spec = spec
-        self.graph = read_graph(graph.parent)
+        self.graph = read_graph(graph)
         aligned = read_alignment(alignment)
         self.priors = log_priors(aligned.counts())
         for path, count in ((graph, self.graph.num_states), (alignment, aligned.num_states)):

@@ -123,6 +123,7 @@ class RunRow(Strict):
     learner: str = ""  # the kind of its learner, where that is not the central one
     alike: str = ""  # runs on one target with the same value differ in learning rate and random seed alone
     place: Place | None = None
+    language: str = ""  # of its target, where it learnt several
     record: str = ""  # run.json of `thaw train`
     metrics: str = ""  # metrics.jsonl of `thaw train`
     decodes: tuple[DecodeRow, ...] = ()

@@ -45,6 +45,7 @@ class TreatmentsSpec(StudySpec):
     reference: Name | None = None  # a second one, e.g. transfer with nothing frozen
     seeds: Annotated[tuple[Int, ...], Field(min_length=1, max_length=1000)] = (1,)
     alignment: Name | None = None  # a key of `alignments`: whose states are learnt, where the task is frames
+    corpus_alignments: dict[Name, Name] = {}  # the same of single corpora, which differ in it
     decoders: Annotated[tuple[Name, ...], Field(min_length=1)]
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("test",)  # that are decoded
     snapshots: Annotated[tuple[Snapshot, ...], Field(min_length=1)] = (BEST,)  # that are decoded, of every run
@@ -127,7 +128,7 @@ class Grid:
         model = self.config.models[model_name]
         data = self._data(target, how, model)
         way = RecipeSpec.model_validate(recipe_of(how, target, self.spec, self.config))
-        alignments = alignments_of(self.spec.alignment, way, self.config, data)
+        alignments = alignments_of(self.spec, way, self.config, data)
         heads = {one.language: _letters(one, alignments) for one in data} if len(data) > 1 else {}
         stack = layer_names(model, heads), head_names(model, heads), places(model, heads)
         place = origin(how.start)
@@ -195,16 +196,18 @@ class Grid:
             return Checkpoint(source.checkpoint, checkpoint, model, alphabet, contents.of_checkpoint(checkpoint))
         assert source.corpus is not None  # the schema wants one of the two
         assert source.recipe is not None
-        alignment = self.spec.alignment
-        return scratch_run(source.corpus, source.model, source.recipe, source.seed, config, SOURCE, alignment)
+        return scratch_run(source.corpus, source.model, source.recipe, source.seed, config, SOURCE, self.spec)
 
 
-def alignments_of(name: str | None, recipe: RecipeSpec, config: Config, data: Iterable[Data]) -> tuple[Alignment, ...]:
-    """What a recipe wants of the entry `name` of `alignments`, of each corpus; nothing where it learns text."""
+def alignments_of(
+    spec: TreatmentsSpec, recipe: RecipeSpec, config: Config, data: Iterable[Data]
+) -> tuple[Alignment, ...]:
+    """What a recipe of a study wants to learn of each corpus; nothing where it learns text."""
     if not isinstance(recipe.task, FramesSpec):
         return ()
-    assert name is not None  # see planning/checks.py
-    return tuple(alignment_of(config, name, one) for one in data)
+    assert spec.alignment is not None  # see planning/checks.py
+    own, usual = spec.corpus_alignments, spec.alignment
+    return tuple(alignment_of(config, own.get(one.manifest.corpus.name, usual), one) for one in data)
 
 
 def _letters(data: Data, alignments: Sequence[Alignment]) -> str:
@@ -219,17 +222,17 @@ def scratch_run(
     seed: int,
     config: Config,
     treatment: str = SCRATCH,
-    alignment: str | None = None,
+    spec: TreatmentsSpec | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Run:
-    """The plainest run: a model trained on a corpus from scratch; `alignment` names whose states it learns, if any.
+    """The plainest run: a model trained on a corpus from scratch; `spec` says whose states it learns, if it does.
 
     `changes`: in the recipe.
     """
     manifest = manifest_of(corpus, config.models[model], config)
     way = RecipeSpec.model_validate({**config.recipes[recipe].model_dump(), **(changes or {})})
     units = counted_units(way, manifest)
-    alignments = alignments_of(alignment, way, config, [manifest])
+    alignments = alignments_of(spec, way, config, [manifest]) if spec else ()
     what = RunRecipe(
         version=TRAIN_VERSION,
         model=config.models[model],

@@ -34,9 +34,13 @@ def check(where: str, spec: TreatmentsSpec, config: Config) -> Iterator[str]:
     wanted = framed or (source is not None and isinstance(config.recipes[source].task, FramesSpec))
     if wanted and spec.alignment is None:
         yield f"{where}.alignment: recipe {spec.recipe!r} learns tied states: name an entry of `alignments`"
-    if spec.alignment is not None and spec.alignment not in config.alignments:
-        allowed = suggestion(spec.alignment, config.alignments)
-        yield f"{where}.alignment: {spec.alignment!r} is not there; {allowed}"
+    named = {"alignment": spec.alignment} if spec.alignment is not None else {}
+    for key, name in {**named, **{f"corpus_alignments.{k}": v for k, v in spec.corpus_alignments.items()}}.items():
+        if name not in config.alignments:
+            yield f"{where}.{key}: {name!r} is not there; {suggestion(name, config.alignments)}"
+    for corpus in spec.corpus_alignments:
+        if corpus not in config.corpora:
+            yield f"{where}.corpus_alignments: {corpus!r} is not there; {suggestion(corpus, config.corpora)}"
     if spec.alignment is not None and not wanted:
         yield f"{where}.alignment: recipe {spec.recipe!r} learns none of its states; set its task to frames"
     corpora = [*spec.targets, *([spec.source.corpus] if spec.source and spec.source.corpus else [])]

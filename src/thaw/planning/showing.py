@@ -30,6 +30,7 @@ from thaw.exhibits.spec import (
 from thaw.exhibits.together import exhibits as exhibits_of
 from thaw.exhibits.together import together
 from thaw.planning import layout
+from thaw.planning.alignments import GmmDecode
 from thaw.planning.artifacts import Decode, Manifest, Probe, Run
 from thaw.planning.folds import fold_of, whole_name
 from thaw.planning.plan import Plan, Study, Transfer
@@ -96,11 +97,14 @@ def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
         style=study.spec.style,
         baseline=study.baseline,
         reference=study.reference,
-        runs=tuple(
-            run_row(run, decodes, source, manifest).model_copy(
-                update={"place": study.places.get(run.treatment), **probed(run, probes.get(run.id, ()))}
-            )
-            for run, manifest in study.rows
+        runs=(
+            *(gmm_row(gmm, study) for gmm in study.gmms),
+            *(
+                run_row(run, decodes, source, manifest).model_copy(
+                    update={"place": study.places.get(run.treatment), **probed(run, probes.get(run.id, ()))}
+                )
+                for run, manifest in study.rows
+            ),
         ),
         sources=tuple(run_row(run, decodes) for run in study.sources),
         corpora=tuple(corpus_row(manifest) for manifest in manifests([study])),
@@ -169,6 +173,7 @@ def run_row(
         learning_rate=recipe.recipe.learning_rate,
         learner=way if (way := recipe.recipe.learner.kind) != "central" else "",
         alike=alike(run),
+        language=manifest.language if recipe.heads else "",
         record=layout.run(run, "run.json"),
         metrics=layout.run(run, "metrics.jsonl"),
         decodes=tuple(decode_row(decode) for decode in decodes.get(run.id, ()) if decode.manifest == manifest),
@@ -190,6 +195,37 @@ def probe_row(probe: Probe) -> ProbeRow:
     snapshots = tuple(sorted(probe.spec.operated - {BEST}))
     return ProbeRow(
         name=probe.name, snapshots=snapshots, modules=probe.spec.modular, churn=bool(probe.spec.churn), **files
+    )
+
+
+def gmm_row(gmm: GmmDecode, study: Study) -> RunRow:
+    """What the GMM of an alignment recognises, as a run that nobody trained in epochs.
+
+    It was judged as the study's hybrids are, with a graph of the same kind, and so stands in one column with them.
+    """
+    corpus = gmm.manifest.corpus
+    hybrid = next(decode for decode in study.decodes if decode.graph)
+    decode = DecodeRow(
+        id=gmm.id,
+        decoder=hybrid.decoder,
+        kind=hybrid.spec.kind,
+        label=hybrid.spec.label,
+        split=gmm.split,
+        scores=layout.score(gmm, "scores.json"),
+        counts=layout.score(gmm, "counts.jsonl"),
+        hypotheses=layout.decode(gmm, "hypotheses.jsonl"),
+        record=layout.decode(gmm, "decode.json"),
+    )
+    return RunRow(
+        id=gmm.id,
+        treatment="gmm",
+        label="GMM-HMM",
+        target=whole_name(corpus.name, corpus.spec),
+        target_label=corpus.spec.label,
+        seed=gmm.alignment.spec.seed,
+        fold=fold_of(corpus.spec),
+        recipe=gmm.hash,
+        decodes=(decode,),
     )
 
 

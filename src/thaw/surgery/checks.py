@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from thaw.errors import UserError
-from thaw.models.layered import LayeredModel
+from thaw.models.layered import LayeredModel, layer_of
 from thaw.surgery.operations import FIRST, START, KeepRows, Load, Operation, Reset, Sources, parameter_tensors, within
 
 State = Mapping[str, Tensor]
@@ -54,7 +54,8 @@ def check_layers(
         elif act.to == "draw":
             another = partial(drawn_state, model, layer, act.seed, act.draw + 1)
             check_drawn(state if act.buffers else weights, sources.get(START, {}), rows.get(layer), sources, another)
-            check_draw(layer, act, donor or {})
+            if layer in {layer_of(name) for name in sources.get(START, {})}:  # a draw depends on the layer's name
+                check_draw(layer, act, donor or {})
         else:
             if act.to == "first":
                 first = {name: sources[FIRST][name] for name in (state if act.buffers else weights)}

@@ -276,6 +276,7 @@ class Central(Epochs):
         return {
             "corpora": {"train": self.examples.amounts(), "dev": self.dev.amounts()},
             **super().record(),
+            "classes": {lang: task.classes for lang, task in self.tasks.items()},
             "non_finite": sum(row["non_finite"] for row in self.progress.rows),
         }
 
