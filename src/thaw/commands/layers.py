@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("run_name", metavar="RUN", help="a run in results/runs (the beginning of its name is enough), or a path")
     add("--target", required=True, metavar="CORPUS", help="a corpus of the config, or a manifest of its utterances")
     add("--source", type=Path, metavar="MANIFEST", help="some of the run's own language (default: dev of its corpus)")
-    add("--by", metavar="PREDICTOR", help="whose word is taken (default: rerand-loss, else depth)")
+    add("--by", metavar="PREDICTOR", help="whose word is taken (default: depth, which none was shown to beat)")
     add("--freeze", type=count, metavar="N", help="how many layers to freeze (default: half of them)")
     add("--evidence", default="{}", metavar="JSON", help="an EvidenceSpec: how much is looked at")
     add("--config", type=Path, nargs="+", default=[DEFAULT_CONFIG], help="config files, later ones win")
@@ -117,7 +117,7 @@ def page(found: Mapping[str, Any], by: str | None, freeze: int | None) -> list[s
     layers, scores = found["layers"], found["scores"]
     if by is not None and by not in scores:
         raise UserError(f"--by: {by} is not known of this run: {found['missing'][by]}")
-    chosen = by or ("rerand-loss" if "rerand-loss" in scores else BASELINE)
+    chosen = by or BASELINE
     number = freeze or max(1, len(layers) // 2)
     if number > len(layers):
         raise UserError(f"--freeze: the model has {len(layers)} layers below its output, not {number}")
