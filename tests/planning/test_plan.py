@@ -225,9 +225,8 @@ def test_a_target_changes_its_recipe_before_a_treatment_does() -> None:
             },
         },
     )
-    recipes = {
-        (run.manifest.corpus.name, run.treatment): run.recipe.recipe for run in resolve(validate(raw)).runs.values()
-    }
+    runs = resolve(validate(raw)).study("freezing").runs
+    recipes = {(run.manifest.corpus.name, run.treatment): run.recipe.recipe for run in runs}
     assert (recipes["german", "frozen-0"].epochs, recipes["german", "frozen-0"].learning_rate) == (3, 0.1)
     assert (recipes["german", "frozen-1"].epochs, recipes["german", "frozen-1"].learning_rate) == (3, 0.5)
     assert recipes["spanish", "frozen-0"].epochs != 3
