@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.training.aligned import STATES, align
+from tests.training.conftest import sentences, write_split
+from thaw.alignment.graph import Graph
 from thaw.config.decoders import HybridSpec
-from thaw.decoding.hybrid import log_priors, scaled, tune
+from thaw.decoding.hybrid import Hybrid, log_priors, scaled, tune
+from thaw.errors import UserError
+from thaw.files import write_json
+from thaw.units import EVERY, Alphabet, States, Units
 
 
 def test_priors_are_counts_plus_one_over_their_sum() -> None:
@@ -44,3 +52,40 @@ def test_one_scale_needs_no_dev() -> None:
     spec = HybridSpec(kind="hybrid", scales=(0.2,))
     choice = tune(spec, lambda scale, prior: pytest.fail("dev was searched"), [])
     assert (spec.tunes, choice.scale, choice.prior_scale, choice.record) == (False, 0.2, 1.0, None)
+
+
+# --- files that do not belong together ------------------------------------------------------------
+
+
+@dataclass
+class Model:
+    """As much of a recogniser as a hybrid asks for."""
+
+    units: dict[str, Units]
+    lang: str = EVERY
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A graph's record without the graph, which takes Kaldi to read, and the alignment of a toy corpus."""
+    write_json(tmp_path / "graph.json", {"gmm_sha256": "a"})
+    monkeypatch.setattr("thaw.alignment.graph.read_graph", lambda path: Graph(None, ("word",), STATES))
+    return tmp_path / "graph.fst", align(write_split(tmp_path, "train", sentences("train", 3)), gmm="a")
+
+
+def test_priors_are_those_of_the_alignment(files: tuple[Path, Path]) -> None:
+    hybrid = Hybrid(HybridSpec(kind="hybrid"), Model({EVERY: States(STATES, "gmm")}), *files)  # type: ignore[arg-type]
+    assert np.exp(hybrid.priors).sum() == pytest.approx(1.0)
+    assert hybrid.vocabulary == {"word"}
+
+
+def test_models_graphs_and_alignments_of_other_states_are_refused(files: tuple[Path, Path]) -> None:
+    graph, alignment = files
+    spec, model = HybridSpec(kind="hybrid"), Model({EVERY: States(STATES, "gmm")})
+    with pytest.raises(UserError, match=r"5 states, but the model has 6 states"):
+        Hybrid(spec, Model({EVERY: States(STATES + 1, "gmm")}), graph, alignment)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="a hybrid searches tied states, and this model's classes are 3 characters"):
+        Hybrid(spec, Model({EVERY: Alphabet(" ab")}), graph, alignment)  # type: ignore[arg-type]
+    write_json(graph.with_name("graph.json"), {"gmm_sha256": "b"})
+    with pytest.raises(UserError, match="its states are of another GMM"):
+        Hybrid(spec, model, graph, alignment)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from thaw.config.reading import read_yaml, with_includes
 from thaw.errors import UserError
 from thaw.planning.artifacts import Run
 from thaw.planning.plan import Plan, resolve
+from thaw.planning.showing import exhibits
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LANGUAGES = ("basque", "catalan", "portuguese", "romanian", "spanish", "french", "italian")
@@ -113,3 +114,28 @@ def test_a_text_decoder_knows_no_states(plan: Plan) -> None:
     plain["decoders"]["greedy"] = {"kind": "greedy"}
     plain["studies"]["multilingual"]["decoders"] = ["hybrid", "greedy"]
     assert mistakes(plain) == ["config: studies.multilingual.decoders: 'greedy' knows no tied states: take hybrid"]
+
+
+def test_the_same_design_with_ctc_is_a_study_of_its_own() -> None:
+    """Any model of the house, heads by language over a shared stack; one run for all targets, and no alignment."""
+    plain = with_includes(read_yaml(REPOSITORY / "tests/workflow/multilingual.yaml"))
+    plain["models"]["speech"] = {"kind": "deepspeech", "hidden": 16}
+    plain["recipes"]["ctc"] = {"epochs": 2}
+    plain["decoders"]["greedy"] = {"kind": "greedy"}
+    plain["treatments"]["heads"] = {"start": "source", "reset": ["output"], "corpora": ["catalan", "english"]}
+    ctc = {**plain["studies"]["multilingual"], "model": "speech", "recipe": "ctc", "decoders": ["greedy"], "curves": [],
+           "targets": ["catalan", "english"], "treatments": ["scratch", "heads"], "snapshots": ["best"]}  # fmt: skip
+    del ctc["alignment"]
+    plain["studies"]["multilingual-ctc"] = ctc | {"source": {"corpus": "english", "model": "speech", "recipe": "ctc"}}
+    plan = resolve(validate(plain))
+    study = plan.study("multilingual-ctc")
+    assert study.gmms == ()
+    together = [run for run in study.runs if run.treatment == "heads"]
+    assert len(together) == 1
+    assert set(together[0].recipe.heads) == {"ca", "en"}
+    assert all(together[0].recipe.heads.values())  # alphabets
+    judged = sorted(one.manifest.corpus.name for one in study.decodes if one.run == together[0])
+    assert judged == ["catalan", "english"]
+    hybrid = exhibits(plan)["multilingual", "table1"].spec
+    ids = {run.id for run in hybrid.runs}
+    assert not ids & {run.id for run in study.runs}  # its numbers stand in tables of its own

@@ -25,7 +25,7 @@ def states_of(utterance: Utterance) -> list[int]:
     return [ALPHABET.index(letters[place]) for place in places]
 
 
-def align(manifest: Path, states: int = STATES, leave_out: tuple[str, ...] = ()) -> Path:
+def align(manifest: Path, states: int = STATES, leave_out: tuple[str, ...] = (), gmm: str = "") -> Path:
     """The alignment of a manifest, beside it."""
     rows = [
         (u.id, Aligned(tuple((state, len(list(run))) for state, run in groupby(states_of(u)))))
@@ -33,5 +33,5 @@ def align(manifest: Path, states: int = STATES, leave_out: tuple[str, ...] = ())
         if u.id not in leave_out
     ]
     path = manifest.with_suffix(".ali.safetensors")
-    write_alignment(path, rows, Inventory(states), manifest, {})
+    write_alignment(path, rows, Inventory(states), manifest, {"gmm_sha256": gmm})
     return path

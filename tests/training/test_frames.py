@@ -101,6 +101,12 @@ def test_dev_has_the_states_of_train(frames_bench: Bench) -> None:
     assert (code, "dev is aligned with the model of train" in error) == (2, True)
 
 
+def test_dev_is_aligned_by_the_gmm_of_train(frames_bench: Bench) -> None:
+    alignments = [str(align(frames_bench.train, gmm="a")), str(align(frames_bench.dev, gmm="b"))]
+    code, error = frames_bench.run("out", "--alignment", *alignments)
+    assert (code, f"{alignments[1]}: aligned by another GMM than {alignments[0]}" in error) == (2, True)
+
+
 def test_languages_have_their_last_hidden_layer_and_their_states_for_themselves(tmp_path: Path) -> None:
     """Two corpora, two inventories; a batch mixes them."""
     splits, alignments = {}, []

@@ -27,6 +27,7 @@ from thaw.alignment.states import read_alignment
 from thaw.config.decoders import HybridSpec
 from thaw.decoding.emissions import Recogniser
 from thaw.errors import UserError
+from thaw.files import read_json
 from thaw.units import States, of_language
 
 Floats = NDArray[np.float32]
@@ -52,7 +53,7 @@ class Hybrid:
 
         UserError where the model, the graph and the alignment are not of the same states.
         """
-        from thaw.alignment.graph import read_graph  # only here: no other decoder needs Kaldi
+        from thaw.alignment.graph import RECORD, read_graph  # only here: no other decoder needs Kaldi
 
         units = of_language(recogniser.units, recogniser.lang)
         if not isinstance(units, States):
@@ -61,6 +62,9 @@ class Hybrid:
         self.graph = read_graph(graph)
         aligned = read_alignment(alignment)
         self.priors = log_priors(aligned.counts())
+        made = read_json(graph.with_name(RECORD)).get("gmm_sha256")
+        if made != aligned.meta.get("gmm_sha256"):
+            raise UserError(f"{graph}: its states are of another GMM than those of {alignment}; run the `graph` rule")
         for path, count in ((graph, self.graph.num_states), (alignment, aligned.num_states)):
             if count != units.size:
                 raise UserError(f"{path}: {count} states, but the model has {units.describe()}")

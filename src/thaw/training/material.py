@@ -89,12 +89,16 @@ def material_of(
         )
     targets = Targets(recipe.model.frames)
     inventories: dict[str, States] = {}
+    gmms: dict[str, object] = {}  # digests of the models that aligned
     for place, (manifest, path) in enumerate(zip((*train, *dev), alignments, strict=True)):
         alignment = read_alignment(path, manifest)
         langs = targets.add(alignment, read_manifest(manifest))
         name = recipe.alignments[place] if place < len(train) else ""
         for head in sorted(langs) if recipe.heads else [EVERY]:
             _check_inventory(inventories, head, States(alignment.num_states, name), path)
+            gmm = alignment.meta.get("gmm_sha256")
+            if gmms.setdefault(head, gmm) != gmm:
+                raise UserError(f"{path}: aligned by another GMM than {alignments[0]}; run the `align` rule again")
     tasks: dict[str, Task] = {head: Frames(units, targets) for head, units in sorted(inventories.items())}
     return Material(dict(sorted(inventories.items())), tasks, targets)
 
