@@ -61,7 +61,7 @@ class ResetsFigure:
                 layer_axis(axis, cells[0].run.stack)
             axes[0].set_ylabel(shown[0].measure.heading)
             from_zero(axes)
-            figure_titled(figure, self.title, self._note(spec))
+            figure_titled(figure, self.title, self._note(spec, shown))
             legend(figure, _handles(style), loc="outside lower center", ncols=3)
             drawn = figure_bytes(figure)
         return drawn | {"csv": as_csv(COLUMNS, reset_rows(spec, [*bases.values(), *shown]))}
@@ -100,13 +100,15 @@ class ResetsFigure:
                 axis.annotate(cell.run.label, (1, rate), xycoords=("axes fraction", "data"), ha="right", fontsize=6.5,
                               xytext=(0, 2), textcoords="offset points", color="#333333")  # fmt: skip
 
-    def _note(self, spec: ExhibitSpec) -> str:
+    def _note(self, spec: ExhibitSpec, cells: Sequence[ResetCell]) -> str:
         bars = (
             "band: lowest and highest random seed"
             if self.spread
             else f"bars: {level_text(spec.scoring.level)} intervals"
         )
-        return f"{spec.note}; {bars}; dashed: as trained, nothing reset"
+        once = dict.fromkeys(cell.run.label for cell in cells if cell.estimate.seeds == 1)
+        alone = f"; one training, and true of that alone: {', '.join(once)}" if once else ""
+        return f"{spec.note}; {bars}; dashed: as trained, nothing reset{alone}"
 
 
 def layer_axis(axis: Axes, stack: Sequence[str]) -> None:
