@@ -27,6 +27,7 @@ from thaw.files import json_line, read_json, read_jsonl, write_jsonl
 from thaw.models import build, save_model, save_tensors
 from thaw.models.layered import LayeredModel
 from thaw.probing import probe as module
+from thaw.probing.churn import churn
 from thaw.probing.probe import operated, probe
 from thaw.probing.rows import read_counts, read_rows
 from thaw.probing.weights import first_weights
@@ -335,6 +336,10 @@ def test_churn_is_the_norm_of_what_each_matrix_moved_by(folder: Path) -> None:
     assert row["first"] == pytest.approx(float(first[name].norm()))
     assert 0 < rows["epoch-2", "block_2", "sub.0.pointwise"]["norm"] < row["norm"]
     assert not [module for _, _, module in rows if "norm" in module]
+    biases = {"layers.block_1.attention.u": torch.ones(2, 1, 4), "layers.block_1.attention.q.weight": torch.ones(4, 4)}
+    assert [row["module"] for row in churn(biases, {name: 0 * bias for name, bias in biases.items()})] == [
+        "attention.q"
+    ]
     assert "churn" not in run(folder, {"none": []}).record
     with pytest.raises(UserError, match="no snapshot epoch-9"):
         run(folder, {"none": []}, churn=("epoch-9",))

@@ -24,7 +24,7 @@ def churn(now: Mapping[str, Tensor], first: Mapping[str, Tensor]) -> list[dict[s
     """
     rows = []
     for name, weight in now.items():
-        if weight.ndim < 2 or name not in first:
+        if weight.ndim < 2 or not name.rpartition(".")[2].startswith("weight") or name not in first:
             continue
         module = name.split(".", 2)[2].removesuffix(".weight")
         moved = torch.linalg.vector_norm(weight.double() - first[name].double())
