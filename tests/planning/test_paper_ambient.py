@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    (tmp_path / "config").symlink_to(REPOSITORY / "config")
-    (tmp_path / "data" / "cv-corpus-4-2019-12-10" / "en" / "clips").mkdir(parents=True)
+    for name in ("Snakefile", "workflow", "config"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    english = tmp_path / "data" / "cv-corpus-4-2019-12-10" / "en"
+    (english / "clips").mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        (english / f"{split}.tsv").write_text("client_id\tpath\tsentence\ns\tclip\tone sentence\n")
     monkeypatch.chdir(tmp_path)
     return resolve(load([Path("config/paper-ambient.yaml")]))
 
@@ -60,3 +66,11 @@ def test_the_published_recipe(plan: Plan) -> None:
         assert recipe.dropout == 0.1
         assert recipe.augmentation.spec_augment is not None
         assert recipe.augmentation.spec_augment.frequency_width == 27
+
+
+@pytest.mark.e2e
+def test_it_dry_runs(plan: Plan) -> None:
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--cores", "1", "--configfile"]
+    done = subprocess.run([*command, "config/paper-ambient.yaml"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(plan.runs) > 17
