@@ -52,7 +52,7 @@ def row(fakes: Fakes, old: dict[str, Any], scheme: str, seed: int) -> dict[str, 
         rates[raised(scheme, seed)] = 0.5
     saved = sum(round(rate * BLOCK) * UNIT for rate in rates.values())
     record = read_json(Path(old["record"]))
-    record["recipe"] = {"recipe": {"learner": {"kind": "federated", "dropout": dropout}}}
+    record["recipe"] = {"start": f"base-{seed}", "recipe": {"learner": {"kind": "federated", "dropout": dropout}}}
     record["federated"] = {
         "unit_rates": [{"layer": layer, "rate": rate} for layer, rate in rates.items()],
         "parameters": {"total": TOTAL, "client": TOTAL - saved, "saved": saved},
@@ -94,6 +94,7 @@ def test_the_table(spec: ExhibitSpec) -> None:
     assert rows["Flat20"][0] == "none"
     assert rows["Before federated training"][:4] == ["", "", "", ""]
     assert rows["Before federated training"][4].startswith("55.0 [")
+    assert block["notes"][-1].startswith("Seeds start from a base of their own each")
     (published,) = grid["apart"]
     assert [row[0]["text"] for row in published["rows"]][:2] == ["Crit-2", "Amb-2"]
     assert [row[1]["text"] for row in published["rows"]] == ["8", "9", "9", "10", "10", "11", "12"]
@@ -125,6 +126,15 @@ def test_the_csv_has_layers_and_bytes_of_each_run(spec: ExhibitSpec) -> None:
     cell = next(row for row in rows if row["treatment"] == "federated-amb-1" and row["row"] == "treatment")
     assert float(cell["dropped_percent"]) == pytest.approx(100 * (128 + 78) * UNIT / TOTAL, abs=1e-4)
     assert [row["dropped_percent"] for row in rows if row["row"] == "published"][-1] == "12"
+
+
+def test_one_base_for_all_seeds_is_said(spec: ExhibitSpec) -> None:
+    for run in spec.runs:
+        if run.record:
+            record = read_json(Path(run.record))
+            record["recipe"]["start"] = "base-1"
+            write_json(Path(run.record), record, sealed=False)
+    assert json.loads(TABLE.draw(spec)["json"])["blocks"][0]["notes"][-1].startswith("All start from one trained model")
 
 
 def test_a_record_of_another_training_is_told(spec: ExhibitSpec) -> None:

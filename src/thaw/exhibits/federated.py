@@ -31,6 +31,7 @@ class Dropped:
     """What the clients of one run lacked."""
 
     rates: dict[str, float]  # by layer, input side first; empty without dropout
+    start: str  # the identity of the run that it began from
     end: str  # of the ranking that its raised layers come from: "critical", "ambient" or none
     total: int  # parameters
     saved: int  # that a client's network had less
@@ -60,6 +61,7 @@ def read_dropped(run: RunRow) -> Dropped | None:
         dropout = record["recipe"]["recipe"]["learner"]["dropout"] or {}
         return Dropped(
             {row["layer"]: float(row["rate"]) for row in found["unit_rates"]},
+            str(record["recipe"]["start"]),
             next((end for end in ("critical", "ambient") if dropout.get(end)), ""),
             int(parameters["total"]), int(parameters["saved"]), int(found["bytes_down"]), int(found["bytes_up"]),
         )  # fmt: skip
@@ -81,7 +83,9 @@ class FederatedTable(RatesTable):
         """The table as csv, md, tex and json. The spec's baseline is a scheme."""
         frame = read_frame(spec)
         ways = grouped(frame, lambda cell: cell.decode.way).values()
+        note = base_note(spec)
         blocks = [self._results(spec, cells, []) for cells in ways]
+        blocks = [replace(block, notes=(*block.notes, note)) for block in blocks]
         tests = [self._differences(spec, cells, spec.baseline) for cells in ways
                  if any(spec.baseline in cell.tests for cell in cells)]  # fmt: skip
         published = self._published_schemes(spec, self.published) if self.published else ()
@@ -153,6 +157,14 @@ def scheme_texts(found: Sequence[Dropped]) -> tuple[str, str, str, str]:
     joined = (" | ".join(texts_of if len(set(texts_of)) > 1 else texts_of[:1]) for texts_of in (layers, *texts))
     first, *rest = joined
     return first or "none", *rest  # type: ignore[return-value]
+
+
+def base_note(spec: ExhibitSpec) -> str:
+    """Whether intervals hold what another base would have changed."""
+    starts = {one.start for run in spec.runs if (one := read_dropped(run))}
+    if len(starts) == 1:
+        return "All start from one trained model: intervals hold other cohorts and units, nothing of another base."
+    return "Seeds start from a base of their own each, so intervals hold what another base would have changed, too."
 
 
 def rate_vectors(spec: ExhibitSpec) -> Block:
