@@ -39,8 +39,9 @@ def record(folder: Path, pattern: str, name: str) -> dict[str, Any]:
 
 def test_every_column_of_the_table_is_there(done: Path) -> None:
     table = [row for row in rows(done / "multilingual/toy/table1.csv") if row["row"] == "treatment"]
-    best = {row["treatment"]: row for row in table if row["snapshot"] == "best"}
-    assert list(best) == ["gmm", "scratch", "cross-top-2", "multilingual"]
+    best = {row["treatment"]: row for row in table}
+    assert {row["snapshot"] for row in table} == {"best"}  # other snapshots are for curves alone
+    assert list(best) == ["gmm", "scratch", "multilingual"]
     assert all(float(row["value"]) >= 0 for row in table)
     assert best["scratch"]["gain_over"] == "gmm"
     states = record(done / "alignments", "catalan-tiny-*", "alignment.json")["iterations"][-1]["states"]
@@ -65,12 +66,12 @@ def test_decodes_say_which_scales_dev_chose(done: Path) -> None:
 
 def test_curves_are_drawn_of_time_and_of_late_gradients(done: Path) -> None:
     figure = rows(done / "multilingual/toy/figure4.csv")
-    assert {row["treatment"] for row in figure} == {"scratch", "cross-top-2", "multilingual"}
+    assert {row["treatment"] for row in figure} == {"scratch", "multilingual"}
     assert any(row["test_wer"] for row in figure if row["epoch"] == "1")
     learners = rows(done / "multilingual/toy/figure-learners.csv")
     assert {row["replicas"] for row in learners if row["treatment"] == "late"} == {"4"}
 
 
 def test_nothing_is_left_to_do(done: Path) -> None:
-    workspace = Workspace.at(done.parent)
-    assert "Nothing to be done" in workspace.run("-n").stdout
+    again = Workspace.at(done.parent).run("-n")
+    assert "Nothing to be done" in again.stdout + again.stderr
