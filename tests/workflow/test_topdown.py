@@ -58,7 +58,7 @@ def test_exhibits_are_there_and_the_report_opens_on_them(study: Workspace) -> No
     drawn = {path.stem for path in (study.root / "results" / "topdown" / "toy").iterdir() if path.stem[0] != "."}
     assert drawn == {
         "findings", "table-corpora", "table1", "table2", "table-trace", "figure1", "figure2a", "figure2b",
-        "figure-stages",
+        "figure-stages", "report",
     }  # fmt: skip
     assert "Algorithm 1" in (study.root / "results" / "report-toy.html").read_text()
 
