@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from thaw.errors import UserError
+from thaw.exhibits import reset_findings
 from thaw.exhibits.churn import ChurnFigure, read_churn
-from thaw.exhibits.criticality import agreement, draw_ranks, ranks, whole_layers
+from thaw.exhibits.criticality import agreement, draw_modules, draw_ranks, draw_steps, ranks, whole_layers
 from thaw.exhibits.resets import ResetPlace, mean_counts, place_of, read_resets
 from thaw.exhibits.spec import EXHIBIT_VERSION, ExhibitSpec, ProbeRow, RunRow
 from thaw.files import write_json, write_jsonl
@@ -40,7 +41,11 @@ def counts(rate: float, *place: str | int) -> list[UtteranceCounts]:
 
 
 def operations() -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {"none": []}
+    early = {"load": [*STACK], "snapshot": "epoch-2"}
+    found: dict[str, list[dict[str, Any]]] = {
+        "epoch-2-none": [early], "none": [],
+        "block_1-conv": [{"reset": ["block_1"], "seed": 101, "modules": ["conv"]}],
+    }  # fmt: skip
     for layer in STACK:
         found[f"{layer}-first"] = [{"reset": [layer], "to": "first"}]
         for draw in (101, 102):
@@ -52,8 +57,9 @@ def probed_run(folder: Path, seed: int) -> RunRow:
     """A run whose layers are as critical as WORSE says; re-init costs half of what re-rand does."""
     rows, by_utterance = [], []
     for name, done in operations().items():
-        layer = done[0]["reset"][0] if done else ""
+        layer = done[0]["reset"][0] if done and "reset" in done[0] else ""
         rate = WORSE[layer] if not name.endswith("first") else (WORSE[layer] + WORSE[""]) / 2
+        rate = 0.7 if name == "epoch-2-none" else rate
         mine = counts(rate, seed, name)
         place = {"name": name, "split": "test"}
         rows.append({**place, "snapshot": "best", "operations": done, "utterances": 30, "measures": measures(mine)})
@@ -183,3 +189,20 @@ def test_a_study_without_probes_says_so(spec: ExhibitSpec) -> None:
     bare = tuple(run.model_copy(update={"probes": ()}) for run in spec.runs)
     with pytest.raises(UserError, match="no probed run"):
         read_resets(spec.model_copy(update={"runs": bare}))
+
+
+def test_findings_are_of_the_best_epoch(spec: ExhibitSpec) -> None:
+    """An earlier snapshot, which stands before it in the file, is another matter."""
+    (part,) = json.loads(reset_findings.draw(spec, "A paper", "It found.")["json"])["parts"]
+    assert part["sentences"][0].startswith("As trained: WER 1")
+    assert "most critical is output" in part["sentences"][1]
+    assert "1 of 5 layers (block_2)" in part["sentences"][1]
+    assert part["sentences"][-1].startswith("Re-init against re-rand, mean over layers: −")
+
+
+def test_steps_and_modules_have_tables_of_their_own(spec: ExhibitSpec) -> None:
+    steps = json.loads(draw_steps(spec)["json"])["blocks"][0]
+    assert [column["group"] or column["title"] for column in steps["columns"]] == ["epoch-2", "best"]
+    modules = json.loads(draw_modules(spec)["json"])["blocks"]
+    assert [block["title"] for block in modules] == ["S: re-rand"]
+    assert "over all 1 tests of the block" in modules[0]["notes"][0]

@@ -12,7 +12,7 @@ from thaw.config.starts import BEST
 from thaw.exhibits.frame import as_csv, grouped
 from thaw.exhibits.grid import MINUS, NONE, Block, Column, Grid, Printed, written
 from thaw.exhibits.notes import bounds_text, level_text
-from thaw.exhibits.resets import COLUMNS, KINDS, ResetCell, read_resets, reset_rows
+from thaw.exhibits.resets import COLUMNS, KINDS, ResetCell, ResetPlace, read_resets, reset_rows
 from thaw.exhibits.spec import ExhibitSpec
 from thaw.exhibits.tables import p_text
 from thaw.scoring.statistics import SIGNIFICANT, family_text
@@ -58,7 +58,7 @@ def draw_ranks(spec: ExhibitSpec) -> dict[str, bytes]:
 
 
 def _ranked(spec: ExhibitSpec, cells: Sequence[ResetCell]) -> Block:
-    base = next(cell for cell in cells if not cell.place.layer)
+    base = next(cell for cell in cells if cell.place == ResetPlace(BEST))
     kinds = [to for to in ("draw", "first") if whole_layers(cells, to)]
     ranked = {to: ranks(whole_layers(cells, to)) for to in kinds}
     rows = []
@@ -107,7 +107,7 @@ def draw_modules(spec: ExhibitSpec) -> dict[str, bytes]:
     cells = read_resets(spec)
     blocks, rows = [], []
     for mine in grouped(cells, lambda cell: cell.run.treatment).values():
-        base = next(cell for cell in mine if not cell.place.layer and cell.place.snapshot == BEST)
+        base = next(cell for cell in mine if cell.place == ResetPlace(BEST))
         kinds = grouped((cell for cell in mine if cell.place.module), lambda cell: cell.place.to)
         blocks += [_modules(spec, base, found, to) for to, found in kinds.items()]
         rows += reset_rows(spec, [base, *(cell for found in kinds.values() for cell in found)])
@@ -123,7 +123,8 @@ def _modules(spec: ExhibitSpec, base: ResetCell, cells: Sequence[ResetCell], to:
         rows.append((Printed(layer), *(penalty_cell(found[module], base) for module in modules)))
     titles = tuple(Column(f"{module} [{level_text(spec.scoring.level)}] (p)") for module in modules)
     notes = (f"Penalty: points of {base.measure.name} above the same trainings as they are; ambient (a): below "
-             f"{100 * AMBIENT:.0f} % of that rate. Bold: p < {SIGNIFICANT}.", family_text(len(cells)))  # fmt: skip
+             f"{100 * AMBIENT:.0f} % of that rate. Bold: p < {SIGNIFICANT}, Holm's correction over all {len(cells)} "
+             "tests of the block.",)  # fmt: skip
     return Block(f"{base.run.label}: {KINDS[to]}", "Layer", titles, tuple(rows), notes)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from thaw.config.starts import BEST
 from thaw.exhibits.criticality import AMBIENT, agreement, ranks, whole_layers
 from thaw.exhibits.findings import written_findings
 from thaw.exhibits.frame import grouped
 from thaw.exhibits.notes import bounds_text
-from thaw.exhibits.resets import KINDS, ResetCell, read_resets
+from thaw.exhibits.resets import KINDS, ResetCell, ResetPlace, read_resets
 from thaw.exhibits.spec import ExhibitSpec
 from thaw.scoring.paired import DIFFERENCE, differences, mean_over, paired
 from thaw.scoring.statistics import SIGNIFICANT, seed_noise
@@ -37,7 +38,7 @@ def _general(cells: Sequence[ResetCell]) -> list[str]:
 
 
 def _model(spec: ExhibitSpec, cells: Sequence[ResetCell]) -> list[str]:
-    base = next(cell for cell in cells if not cell.place.layer)
+    base = next(cell for cell in cells if cell.place == ResetPlace(BEST))
     found = base.estimate
     sentences = [f"As trained: {base.measure.name} {bounds_text(base.measure, found.rate, found.low, found.high)} %."]
     for to in ("draw", "first"):
