@@ -21,7 +21,8 @@ from thaw.config.models import QuartzNetSpec
 from thaw.config.sources import Source
 from thaw.errors import UserError
 from thaw.planning import layout
-from thaw.planning.estimate import Amount, Setting, calibrated_sets
+from thaw.planning.amounts import Amount
+from thaw.planning.estimate import Setting, calibrated_sets
 
 PLAN = planned()
 GERMAN = next(m for m in PLAN.manifests.values() if m.corpus.name == "german")

@@ -10,18 +10,15 @@ from tests.planning.test_plan import plan, run
 from thaw.config.models import DeepSpeechSpec, QuartzNetSpec
 from thaw.config.schema import SyntheticSource
 from thaw.models import build
+from thaw.planning.amounts import Amount, Part, Quantity, amount, synthetic_amount, total
 from thaw.planning.estimate import (
     BEAM_SPEED,
     PCM_RATE,
     WEIGHT,
-    Amount,
     Calibration,
     Line,
-    Part,
-    Quantity,
     Setting,
     Timing,
-    amount,
     calibrated_sets,
     estimate,
     freeze_key,
@@ -29,8 +26,6 @@ from thaw.planning.estimate import (
     in_all,
     layer_parameters,
     run_bytes,
-    synthetic_amount,
-    total,
     train_hours,
     trained_hours,
 )

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import torch
 
     from thaw.config.sources import OwnSource, Source, Split
+    from thaw.planning.amounts import Amount
     from thaw.planning.artifacts import Manifest
-    from thaw.planning.estimate import Amount, Calibration, Line, Setting, Timing
+    from thaw.planning.estimate import Calibration, Line, Setting, Timing
     from thaw.planning.plan import Plan
 
 HELP = "estimate what a config will take: jobs, disk, hours of audio, hours of computing"
@@ -64,7 +65,7 @@ def amount_of(manifest: Manifest) -> Amount | None:
     from thaw.config.sources import TEXTS
     from thaw.files import read_json
     from thaw.planning import layout
-    from thaw.planning.estimate import SPLIT_NAMES, Amount, Part, amount
+    from thaw.planning.amounts import SPLIT_NAMES, Amount, Part, amount
 
     counts = Path(layout.manifest(manifest, "counts.json"))
     if counts.exists():
@@ -83,7 +84,7 @@ def amount_of(manifest: Manifest) -> Amount | None:
 
 def mean_seconds(known: Amount | None) -> tuple[float, str]:
     """The mean length of a clip as far as it is known, and how."""
-    from thaw.planning.estimate import CLIP_SECONDS
+    from thaw.planning.amounts import CLIP_SECONDS
 
     seconds = 3600 * known.hours / known.utterances if known and known.utterances else CLIP_SECONDS
     return seconds, f"{seconds:.1f} s a clip assumed"
@@ -94,7 +95,7 @@ def source_amount(source: Source, language: str) -> Amount | None:
     from thaw.config.sources import CommonVoiceSource, OwnSource, SwissParliamentSource, SyntheticSource, UnionSource
     from thaw.corpora.commonvoice import find_release
     from thaw.errors import UserError
-    from thaw.planning.estimate import synthetic_amount
+    from thaw.planning.amounts import synthetic_amount
 
     match source:
         case SyntheticSource():
@@ -123,7 +124,7 @@ def own_amount(source: OwnSource) -> Amount | None:
     Where speakers are named, or a column says the split, the rows are read. Raises UserError where they do not fit.
     """
     from thaw.config.sources import KaldiSource, ManifestSource, TableSource
-    from thaw.planning.estimate import CLIP_SECONDS, amount
+    from thaw.planning.amounts import CLIP_SECONDS, amount
 
     splits: Mapping[Split, str] = source.splits or {"train": source.path}
     heading = not isinstance(source, ManifestSource | KaldiSource)
@@ -149,7 +150,7 @@ def rows_of_splits(source: OwnSource) -> Mapping[Split, int]:
     from thaw.corpora import kaldi, nemo, table
     from thaw.corpora.listing import Listed, Listing
     from thaw.files import Reject
-    from thaw.planning.estimate import SPLIT_NAMES
+    from thaw.planning.amounts import SPLIT_NAMES
 
     found: Iterable[Listed | Reject]
     match source:
@@ -169,7 +170,7 @@ def rows_of_splits(source: OwnSource) -> Mapping[Split, int]:
 
 def tables_amount(tables: Mapping[Split, Path], seconds: float | None = None, heading: bool = True) -> Amount | None:
     """Counts of the tables' rows; None where one of them is missing. `seconds`: the mean length of a clip, if known."""
-    from thaw.planning.estimate import CLIP_SECONDS, amount
+    from thaw.planning.amounts import CLIP_SECONDS, amount
 
     if not all(path.is_file() for path in tables.values()):
         return None

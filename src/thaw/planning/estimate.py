@@ -6,7 +6,7 @@ rates are those that the benchmarks in bench/ printed on a 2-core virtual machin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import fsum
@@ -21,14 +21,13 @@ from thaw.config.sources import Split, SyntheticSource
 from thaw.config.starts import BEST
 from thaw.config.strict import Strict
 from thaw.planning.alignments import Alignment, GmmDecode
+from thaw.planning.amounts import NO_TERMS, Amount, Quantity, total
 from thaw.planning.artifacts import Corpus, Decode, Manifest, Run
 from thaw.planning.federated import speakers_of
 from thaw.planning.plan import Plan
 
 # --- rates ------------------------------------------------------------------------------------------------------------
 
-CLIP_SECONDS = 4.2  # of a clip whose length is not known: Common Voice 2 German has 339.3 h in 292,805 clips
-PHRASE_SECONDS = 1.0  # of a synthesised clip, per phrase
 SYNTHETIC_MP3_RATE = 9_400  # bytes per second of synthesised speech as MP3
 SYNTHESIS_SPEED = 65  # × real time per core, MP3 included
 PCM_RATE = 32_000  # bytes per second: 16 kHz, int16
@@ -44,84 +43,6 @@ MOMENTS = {"adam-tf": 8, "adam": 8, "adamw": 8, "adadelta": 8}
 MOMENTS |= dict.fromkeys(("novograd", "adagrad", "asgd", "nt-asgd", "sgd"), 4)
 # bytes per parameter, of an optimiser's slots; sgd has one with momentum alone
 COPIES = 2  # of a finished run: its outputs, and those in its state folder until `thaw gc`
-
-
-SPLIT_NAMES: tuple[Split, ...] = ("train", "dev", "test")
-
-
-# --- quantities -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A sum in which some terms may be unknown."""
-
-    value: float = 0.0
-    known: int = 0
-    unknown: int = 0
-
-    def __add__(self, other: Quantity) -> Quantity:
-        return Quantity(self.value + other.value, self.known + other.known, self.unknown + other.unknown)
-
-    def shown(self, form: Callable[[float], str]) -> str:
-        """In words: `-` without terms, `unknown` where none is known, `at least` where some are not."""
-        if not self.known:
-            return "unknown" if self.unknown else "-"
-        return f"at least {form(self.value)}" if self.unknown else form(self.value)
-
-
-def total(terms: Iterable[float | None]) -> Quantity:
-    """The sum of terms; None is an unknown one."""
-    listed = list(terms)
-    values = [term for term in listed if term is not None]
-    return Quantity(fsum(values), len(values), len(listed) - len(values))
-
-
-# --- what goes in -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split of a corpus."""
-
-    utterances: int
-    hours: float
-
-
-@dataclass(frozen=True)
-class Amount:
-    """How much a corpus holds, and how that is known."""
-
-    parts: Mapping[Split, Part]
-    origin: str
-
-    @property
-    def utterances(self) -> int:
-        return sum(part.utterances for part in self.parts.values())
-
-    @property
-    def hours(self) -> float:
-        return fsum(part.hours for part in self.parts.values())
-
-    def __add__(self, other: Amount) -> Amount:
-        none = Part(0, 0.0)
-        parts: dict[Split, Part] = {}
-        for split in SPLIT_NAMES:
-            a, b = self.parts.get(split, none), other.parts.get(split, none)
-            parts[split] = Part(a.utterances + b.utterances, a.hours + b.hours)
-        return Amount(parts, self.origin if self.origin == other.origin else f"{self.origin}; {other.origin}")
-
-
-def amount(utterances: Mapping[Split, int], clip_seconds: float, origin: str) -> Amount:
-    """An amount from counts and the mean length of a clip."""
-    return Amount({split: Part(n, n * clip_seconds / 3600) for split, n in utterances.items()}, origin)
-
-
-def synthetic_amount(source: SyntheticSource) -> Amount:
-    """What a synthesised corpus will hold: the counts of its config, and about a second a phrase."""
-    seconds = PHRASE_SECONDS * sum(source.phrases) / 2
-    counts: dict[Split, int] = {split: getattr(source.utterances, split) for split in SPLIT_NAMES}
-    return amount(counts, seconds, f"config; {seconds:g} s a clip assumed")
 
 
 class Setting(Strict):
@@ -203,10 +124,10 @@ class Line:
 
     rule: str
     jobs: int
-    disk: Quantity = Quantity()  # bytes
-    audio: Quantity = Quantity()  # hours read, or gone through
-    cpu_hours: Quantity = Quantity()
-    device_hours: Quantity = Quantity()
+    disk: Quantity = NO_TERMS  # bytes
+    audio: Quantity = NO_TERMS  # hours read, or gone through
+    cpu_hours: Quantity = NO_TERMS
+    device_hours: Quantity = NO_TERMS
 
 
 def estimate(
