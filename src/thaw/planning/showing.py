@@ -201,15 +201,17 @@ def probe_row(probe: Probe) -> ProbeRow:
 def gmm_row(gmm: GmmDecode, study: Study) -> RunRow:
     """What the GMM of an alignment recognises, as a run that nobody trained in epochs.
 
-    It was judged as the study's hybrids are, with a graph of the same kind, and so stands in one column with them.
+    It was judged as the study's hybrids are, with a graph of the same kind, and so stands in one column with them; in a
+    study that has none, in a column of its own.
     """
     corpus = gmm.manifest.corpus
-    hybrid = next(decode for decode in study.decodes if decode.graph)
+    hybrids = [(one.decoder, one.spec.kind, one.spec.label) for one in study.decodes if one.graph]
+    decoder, kind, label = hybrids[0] if hybrids else ("gmm", "gmm", "GMM")
     decode = DecodeRow(
         id=gmm.id,
-        decoder=hybrid.decoder,
-        kind=hybrid.spec.kind,
-        label=hybrid.spec.label,
+        decoder=decoder,
+        kind=kind,
+        label=label,
         split=gmm.split,
         scores=layout.score(gmm, "scores.json"),
         counts=layout.score(gmm, "counts.jsonl"),
