@@ -98,6 +98,7 @@ rule graph:
         record="results/graphs/{id}/graph.json",
     log:
         "results/logs/graph/{id}.log",
+    priority: first
     conda:
         "../../envs/tools.yaml"
     resources:
@@ -144,6 +145,7 @@ rule gmm:
         "results/logs/gmm/{id}.log",
     wildcard_constraints:
         id=GMMS,
+    priority: first
     conda:
         "../../envs/tools.yaml"
     resources:

@@ -129,8 +129,12 @@ FOR_STUDY = {
 FOR_STUDY |= {
     made: PLACES[study.name]
     for study in reversed(PLAN.studies)
-    for one in (*study.decodes, *study.probes)
-    for made in (one.id, *([one.lm.id] if getattr(one, "lm", None) else []))
+    for one in (*study.decodes, *study.probes, *study.gmms)
+    for made in (
+        one.id,
+        *([one.lm.id] if getattr(one, "lm", None) else []),
+        *([one.graph.id] if getattr(one, "graph", None) else []),
+    )
 }
 
 # Within a study, all that others start from goes first, with what it is made from: they wait for it.
