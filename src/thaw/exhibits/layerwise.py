@@ -67,6 +67,7 @@ class ResetsFigure:
         return drawn | {"csv": as_csv(COLUMNS, reset_rows(spec, [*bases.values(), *shown]))}
 
     def _line(self, axis: Axes, cells: Sequence[ResetCell], look: Look, aside: float) -> None:
+        cells = sorted(cells, key=lambda cell: cell.run.stack.index(cell.place.layer))  # a line goes from left to right
         places = [cell.run.stack.index(cell.place.layer) for cell in cells]
         rates = [cell.measure.shown(cell.estimate.rate) for cell in cells]
         ends = [self._ends(cell) for cell in cells]
