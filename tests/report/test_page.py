@@ -198,6 +198,15 @@ def test_a_page_so_far_waits_for_no_exhibit_of_all_studies_together(tmp_path: Pa
     assert found.unfinished == ()
 
 
+def test_a_study_has_ended_although_another_one_will_judge_its_runs_too(tmp_path: Path) -> None:
+    study = Fakes(tmp_path, ("scratch", "frozen-0"), targets={"spanish": "Spanish"}, epochs=2)
+    whole = study.report(draw_everything(study, tmp_path / "freezing"))
+    later = whole.runs[0].decodes[0].model_copy(update={"id": "later", "scores": str(tmp_path / "later.json")})
+    first = whole.runs[0].model_copy(update={"decodes": (*whole.runs[0].decodes, later)})
+    found = finished(whole.model_copy(update={"runs": (first, *whole.runs[1:])}))
+    assert found == whole
+
+
 def test_a_failed_check_stands_out(tmp_path: Path) -> None:
     fakes = Fakes(tmp_path, treatments=("frozen-1",), targets={"german": "German"})
     path = Path(fakes.runs[0]["record"])

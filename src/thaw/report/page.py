@@ -149,7 +149,8 @@ def write_report(spec: ReportSpec, out: Path) -> None:
 
 def finished(spec: ReportSpec) -> ReportSpec:
     """The page of those studies of `spec` whose every file is there; it names the others."""
-    runs = {run.id: run for run in (*spec.sources, *spec.runs)}
+    # A run that studies share may be judged in another one too, which has not come to that yet.
+    runs = {run.id: _judged_so_far(run) for run in (*spec.sources, *spec.runs)}
     there: list[str] = []
     for study, members in spec.members.items():
         drawn = [file for exhibit in spec.exhibits if exhibit.study == study for file in exhibit.files]
@@ -162,10 +163,16 @@ def finished(spec: ReportSpec) -> ReportSpec:
             "members": {study: members for study, members in spec.members.items() if study in there},
             # Those of all studies together are no study's own.
             "exhibits": tuple(one for one in spec.exhibits if one.study in there or _drawn(one, spec)),
-            "runs": tuple(run for run in spec.runs if run.id in kept),
-            "sources": tuple(run for run in spec.sources if run.id in kept),
+            "runs": tuple(runs[run.id] for run in spec.runs if run.id in kept),
+            "sources": tuple(runs[run.id] for run in spec.sources if run.id in kept),
             "corpora": tuple(row for row in spec.corpora if Path(row.counts).is_file()),
         }
+    )
+
+
+def _judged_so_far(run: RunRow) -> RunRow:
+    return run.model_copy(
+        update={"decodes": tuple(one for one in run.decodes if _are_there((one.scores, one.counts, one.record)))}
     )
 
 
