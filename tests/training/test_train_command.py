@@ -95,6 +95,8 @@ def test_outputs_hold_what_the_contract_says(whole: Bench) -> None:
     assert record["parameters"]["total"] == record["parameters"]["trainable"] == rows[0]["trainable_parameters"]
     assert record["cost"]["audio_hours"] == pytest.approx(4 * record["corpora"]["train"]["hours"])
     assert (record["epochs"], record["stopped"], record["cost"]["attempts"]) == (4, "all epochs", 1)
+    assert all(0 < row["data_seconds"] < row["step_seconds"] for row in rows)
+    assert 0 < record["cost"]["saving_seconds"] < record["cost"]["seconds"]
     model, meta = load_model(outputs["model"])
     assert meta["alphabet"] == ALPHABET
     assert meta["run"] == record["recipe"]

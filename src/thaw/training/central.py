@@ -151,8 +151,10 @@ class Central(Epochs):
         share, bad = list(self.world.share(indices)), list[int]()
         values: list[float] = []
         while share:
+            asked = time.perf_counter()
             made = self.prepared.take(share) if self.prepared and not bad else None
             batch = made or self.prepare(share, self.augment())
+            self.progress.sums.data_seconds += time.perf_counter() - asked
             if spoiled := [share[row] for row in batch.not_finite()]:
                 bad += spoiled
                 share = [i for i in share if i not in spoiled]
@@ -264,6 +266,7 @@ class Central(Epochs):
                 "audio_seconds": sums.audio_seconds,
                 "audio_seconds_per_second": sums.audio_seconds / sums.seconds,
                 "step_seconds": sums.seconds / sums.steps,
+                "data_seconds": sums.data_seconds / sums.steps,
             }
         )
         self.judge(self.task.select(dev.values))

@@ -24,6 +24,7 @@ class Sums:
     skipped: int = 0  # of the steps: those whose gradient was not finite
     audio_seconds: float = 0.0
     seconds: float = 0.0  # wall clock of the steps
+    data_seconds: float = 0.0  # of these: waiting for a batch, or making it
     non_finite: list[str] = field(default_factory=list)  # ids left out of the loss
 
 

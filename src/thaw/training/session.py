@@ -84,6 +84,7 @@ class Session:
         self.attempt = 1
         self.snapshots: list[str] = []  # that are on disk, beside the best epoch
         self.earlier_seconds = 0.0  # of earlier starts, up to the checkpoint
+        self.saving_seconds = 0.0  # of all starts: writing weights and checkpoints
         self.earlier_environments: list[dict[str, Any]] = []
         self.environment = environment.record(world.device, world.size)
         self.unit_began = self.saved = stop.began
@@ -137,6 +138,7 @@ class Session:
             learner.restore(checkpoint.tensors, checkpoint.facts)
             self.snapshots = list(checkpoint.facts["snapshots"])
             self.earlier_seconds = checkpoint.facts["seconds"]
+            self.saving_seconds = checkpoint.facts.get("saving_seconds", 0.0)  # older checkpoints do not say
             self.note_environments(checkpoint.facts["environments"])
         place = learner.place
         if self.world.leads:
@@ -194,10 +196,12 @@ class Session:
             "best": learner.best,
             "snapshots": self.snapshots,
             "seconds": self.seconds(),
+            "saving_seconds": self.saving_seconds,
             "environments": [*self.earlier_environments, self.environment],
         }
         self.folder.save(Checkpoint(learner.tensors(), facts))
         self.saved = time.monotonic()
+        self.saving_seconds += self.saved - began
         self.stop.slowest_save = max(self.stop.slowest_save, self.saved - began)
 
     def save_weights(self, learner: Learner) -> None:
@@ -273,6 +277,7 @@ class Session:
                 **learner.record(),
                 "cost": {
                     "seconds": self.seconds(),
+                    "saving_seconds": self.saving_seconds,
                     "audio_hours": learner.place.audio_seconds / 3600,
                     "attempts": self.attempt,
                 },
