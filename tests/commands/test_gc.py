@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.project import at_work, begun, config_file, finished, plan, put, run_of
+from thaw.canonical import digest
 from thaw.commands import gc
 from thaw.errors import UserError
 from thaw.planning.plan import Plan
@@ -57,8 +58,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(NOW)
 
 
-def call(*configs: str, yes: bool = False, corpora: bool = False) -> None:
-    gc.run(argparse.Namespace(config=list(configs), yes=yes, dry_run=not yes, corpora=corpora))
+def call(*configs: str, yes: bool = False, corpora: bool = False, features: bool = False) -> None:
+    gc.run(argparse.Namespace(config=list(configs), yes=yes, dry_run=not yes, corpora=corpora, features=features))
 
 
 def test_what_the_config_names_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,6 +197,23 @@ def test_outside_results_a_state_goes_by_its_recipe_never_by_its_name(tmp_path: 
     call("config.yaml", yes=True)
     assert sorted(path.name for path in data.iterdir()) == [f"experiment-176373600{number}" for number in range(4)]
     assert len(list(data.rglob("*.*"))) == 3
+
+
+def test_kept_features_go_where_no_run_reads_the_like_or_where_asked_for() -> None:
+    def store(frontend: str) -> Path:
+        about = {"format": 1, "frontend": frontend, "features_of_noise": "ab"}
+        folder = Path("results/features", f"{frontend}-{digest(about)}")
+        put(folder / "store.json", about)
+        for ending in ("index", "features"):
+            put(folder / f"0123456789abcdef.{ending}")
+        return folder
+
+    wanted, unwanted, mine = store("deepspeech"), store("fbank"), Path("results/features/mine-0123456789")
+    put(mine / "store.json", {"frontend": "fbank"})
+    call("config.yaml", yes=True)
+    assert (wanted.is_dir(), unwanted.exists(), mine.is_dir()) == (True, False, True)
+    call("config.yaml", yes=True, features=True)
+    assert (wanted.exists(), mine.is_dir()) == (False, True)
 
 
 def test_sizes_in_words() -> None:

@@ -28,6 +28,9 @@ def study(name: str, **over: Any) -> dict[str, Any]:
         ({**study("mine"), "execution": {"state": "results/mine/here"}}, "results/mine is taken, by execution.state"),
         ({"execution": {"state": "results/runs"}}, "execution.state: results/runs is taken"),
         ({"execution": {"state": "results"}}, "execution.state: results is taken"),
+        ({**study("mine"), "execution": {"features": "results/mine"}}, "results/mine is taken, by execution.features"),
+        ({"execution": {"features": "results/state"}}, "execution.features: results/state is taken"),
+        ({"execution": {"state": "here", "features": "here"}}, "execution.features: here is that of unfinished"),
         (
             {
                 "models": {LONG: {"kind": "deepspeech", "hidden": 8}},

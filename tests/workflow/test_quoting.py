@@ -40,7 +40,7 @@ def hostile_config() -> dict[str, Any]:
         "treatments": {"frozen-0": {"label": HOSTILE}},
         "decoders": {"lm": {"label": HOSTILE, "language_model": {"extra_text": TABLE}}},
         "studies": {"released": {**study, "source": {"model": "deepspeech", "checkpoint": "released"}}},
-        "execution": {"state": HOSTILE, "mirror": f"-{HOSTILE}", "tensorboard": True},
+        "execution": {"state": HOSTILE, "features": f"-{HOSTILE}", "mirror": f"-{HOSTILE}", "tensorboard": True},
     }
     del raw["corpora"]["german"]["source"]
     return merged(raw, over)

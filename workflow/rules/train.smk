@@ -82,6 +82,8 @@ rule train:
         mem_mb=12000,  # features are cached, up to 4 GiB a split
         device=EXECUTION.device,
         state=lambda wildcards: EXECUTION.state,
+        features=lambda wildcards: EXECUTION.features,
+        features_gb=EXECUTION.features_gb,
         checkpoint_seconds=int(EXECUTION.checkpoint_seconds),
         attempt=lambda wildcards, attempt: attempt,
         launcher="",  # a profile's: what starts one process per GPU (docs/cluster.md)
@@ -107,6 +109,7 @@ rule train:
         " --units {input.units:q}"
         " --state={resources.state:q}/{wildcards.id:q} --runtime {resources.runtime:q} --wait 3600"
         " --attempt {resources.attempt:q}"
+        " --features={resources.features:q} --features-gb {resources.features_gb:q}"
         " --checkpoint-seconds {resources.checkpoint_seconds:q} --threads {resources.each:q} --device {resources.device:q}"
         " {resources.tensorboard:q} {resources.snapshots:q} {resources.snapshots_digest:q}"
         " --model {output.model:q} --optimizer {output.optimizer:q} --digest {output.digest:q}"

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="all that any of these configs names is kept; files of one merged config are joined by commas",
     )
     parser.add_argument("--corpora", action="store_true", help="also the downloads of corpora that no config names")
+    parser.add_argument("--features", action="store_true", help="also kept features that trainings may still want")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="list only; this is what happens without --yes too")
     how.add_argument("--yes", action="store_true", help="delete what is listed")
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     from thaw.planning.plan import resolve
 
     plans = [resolve(load(Path(file) for file in files.split(","))) for files in args.config]
-    everything = list(unnamed(plans, args.corpora))
+    everything = list(unnamed(plans, args.corpora, args.features))
     found = [item for item in everything if not item.foreign]
     for item in everything:
         if item.foreign:
@@ -69,8 +70,12 @@ class Item:
     foreign: str = ""
 
 
-def unnamed(plans: Iterable[Plan], corpora: bool) -> Iterator[Item]:
-    """What lies under results/ and is named by none of the plans; downloads of corpora only where asked for."""
+def unnamed(plans: Iterable[Plan], corpora: bool, features: bool) -> Iterator[Item]:
+    """What lies under results/ and is named by none of the plans; downloads of corpora only where asked for.
+
+    Kept features go where no run reads the like of them, or where asked for: a training at work goes on without.
+    """
+    from thaw.files import json_object
     from thaw.planning import layout, ours
 
     plans = list(plans)
@@ -95,6 +100,12 @@ def unnamed(plans: Iterable[Plan], corpora: bool) -> Iterator[Item]:
         for path in _others(Path(root), kept[layout.RUNS]):
             reason = ours.foreign_state(path)
             yield Item(path, foreign=reason) if reason else Item(path, size(path), state=True)
+    frontends = {run.recipe.model.frontend for plan in plans for run in plan.runs.values()}
+    for root in sorted({plan.config.execution.features for plan in plans}):
+        for path in _others(Path(root), set()):
+            if features or json_object(path / "store.json").get("frontend") not in frontends:
+                reason = ours.foreign_features(path)
+                yield Item(path, foreign=reason) if reason else Item(path, size(path))
     for root, names in kept.items():
         for path in _others(Path(root), names):
             if reason := ours.foreign(root, path):

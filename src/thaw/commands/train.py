@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--threads", type=count, default=1, metavar="N", help="CPU threads; another number gives other bits")
     add("--workers", type=count, default=1, metavar="N", help="processes for a federated training's clients; same bits")
+    add("--features", type=Path, metavar="DIR", help="keep features there, for all trainings; of little audio: none")
+    add("--features-gb", type=span, default=50.0, metavar="GB", help="that they may take there; 0: keep none")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     add("--tensorboard", type=Path, metavar="DIR", help="write curves for TensorBoard to DIR")
     add("--model", required=True, type=Path, metavar="OUT", help="weights of the best epoch")
@@ -114,6 +116,8 @@ def start(args: argparse.Namespace) -> None:
             checkpoint_seconds=args.checkpoint_seconds,
             threads=args.threads,
             workers=args.workers,
+            features=args.features,
+            features_gb=args.features_gb,
             device=args.device,
             tensorboard=args.tensorboard,
             outputs={

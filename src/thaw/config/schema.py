@@ -343,11 +343,13 @@ class ExecutionSpec(Strict):
     checkpoint_seconds: Some = 60.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     state: str = "results/state"  # unfinished trainings
+    features: str = "results/features"  # of hours of audio or more, kept for all trainings
+    features_gb: Amount = 50.0  # that they may take; 0: every training computes its own
     tensorboard: bool = False
     attempts: Annotated[Positive, Field(le=1000)] = 3
     mirror: str = ""  # a folder, or what addresses start with: where archives are looked for before the web
 
-    @field_validator("state")
+    @field_validator("state", "features")
     @classmethod
     def _inside(cls, value: str) -> str:
         if ".." in PurePosixPath(value).parts:

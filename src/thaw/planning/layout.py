@@ -36,12 +36,13 @@ PROBES = f"{RESULTS}/probes"
 EVIDENCE = f"{RESULTS}/evidence"
 LOGS = f"{RESULTS}/logs"
 STATE = f"{RESULTS}/state"  # unless the config says otherwise
+FEATURES = f"{RESULTS}/features"  # likewise
 TENSORBOARD = f"{RESULTS}/tensorboard"
 CONFIGS = f"{RESULTS}/configs"  # which config files draw under which name
 FOLDERS = (
     *(CORPORA, AUDIO, MANIFESTS, PARTS, LMS, UNITS, CHECKPOINTS, RUNS, DECODES, PROBES, EVIDENCE, SCORES),
     *(LEXICONS, ALIGNMENTS, GRAPHS),
-    *(LOGS, STATE, TENSORBOARD, CONFIGS),
+    *(LOGS, STATE, FEATURES, TENSORBOARD, CONFIGS),
 )
 RESERVED = frozenset(folder.removeprefix(f"{RESULTS}/") for folder in FOLDERS)  # no study may be called so
 

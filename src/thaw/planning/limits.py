@@ -29,15 +29,21 @@ def _folders(plan: Plan) -> Iterator[str]:
     """A study draws into results/<its name>: no other thing may live there."""
     from thaw.planning.layout import RESERVED, RESULTS
 
-    state = PurePosixPath(plan.config.execution.state)
+    execution = plan.config.execution
+    own = {"state": PurePosixPath(execution.state), "features": PurePosixPath(execution.features)}
     taken = {**dict.fromkeys(RESERVED, "what thaw makes"), "all": "what is drawn from all studies together"}
-    if state.parts[:1] == (RESULTS,) and len(state.parts) > 1:
-        taken[state.parts[1]] = "execution.state"
+    for key, folder in own.items():
+        if folder.parts[:1] == (RESULTS,) and len(folder.parts) > 1:
+            taken[folder.parts[1]] = f"execution.{key}"
     for study in plan.config.studies:
         if study in taken:
             yield f"studies.{study}: {RESULTS}/{study} is taken, by {taken[study]}; give the study another name"
-    if str(state) == RESULTS or (state.parts[:1] == (RESULTS,) and state.parts[1] in RESERVED - {"state"}):
-        yield f"execution.state: {state} is taken, by what thaw makes; give unfinished trainings a folder of their own"
+    for key, folder in own.items():
+        what = {"state": "unfinished trainings", "features": "features"}[key]
+        if str(folder) == RESULTS or (folder.parts[:1] == (RESULTS,) and folder.parts[1] in RESERVED - {key}):
+            yield f"execution.{key}: {folder} is taken, by what thaw makes; give {what} a folder of their own"
+    if own["state"] == own["features"] and own["state"].parts[0] != RESULTS:
+        yield f"execution.features: {own['features']} is that of unfinished trainings; give features one of their own"
 
 
 def _lengths(plan: Plan) -> Iterator[str]:

@@ -18,6 +18,7 @@ from thaw.planning import layout
 
 HASH = re.compile(r"[a-z0-9-]+-(?P<hash>[0-9a-f]{10})")
 REFUSED = "refused"  # of `thaw train`, beside the states of a run
+FEATURES = re.compile(r"store\.json|[0-9a-f]{16}\.(features|index)")  # see `thaw.training.store`
 KEY = re.compile(r"[0-9a-f]{10}")  # of one state of a run
 # What an interrupted write leaves (`thaw.files.replacing`), and the seals of files.
 BESIDE = re.compile(r"\..+\.[0-9]+\.part|\..+\.sha256|\.snakemake_timestamp")
@@ -96,6 +97,17 @@ def foreign_state(folder: Path) -> str:
         if not recipe or digest(canonical_json(recipe)) != match["hash"]:
             return f"{key.name}/recipe.json is not the recipe of that run"
     return "" if keys else "it holds no training"
+
+
+def foreign_features(folder: Path) -> str:
+    """Why a folder of kept features, which may lie anywhere, is not thaw's; empty where it is."""
+    match = HASH.fullmatch(folder.name)
+    if not match:
+        return "its name does not end in a hash"
+    if problem := _others(folder, lambda name: FEATURES.fullmatch(name) is not None):
+        return problem
+    record = json_object(folder / "store.json")
+    return "" if record and digest(record) == match["hash"] else "it has no store.json that thaw wrote"
 
 
 def _others(folder: Path, known: Callable[[str], bool]) -> str:

@@ -35,10 +35,12 @@ from thaw.training.learner import Learner
 from thaw.training.material import material_of
 from thaw.training.optim import Optimizer
 from thaw.training.racing import Racing
+from thaw.training.store import Store
 from thaw.training.streams import Streams, Text
 from thaw.training.torch_optim import optimizer_for
 from thaw.units import EVERY, ByLanguage, Units, units_of
 
+STORED_HOURS = 1.0  # of less audio, features are computed sooner than a store pays
 MOST_FITTED = 2000  # utterances, from all durations alike: more say nothing more of means
 
 
@@ -62,6 +64,8 @@ class Job:
     checkpoint_seconds: float = 60.0
     threads: int = 1
     workers: int = 1  # processes that train clients, of a federated training
+    features: Path | None = None  # where features are kept that many epochs want; None: in memory alone
+    features_gb: float = 50.0  # that they may take there
     device: str = "auto"
     tensorboard: Path | None = None
 
@@ -114,7 +118,7 @@ class Prepared:
     checks: dict[str, Any]
 
 
-def prepared(job: Job, device: torch.device) -> Prepared:
+def prepared(job: Job, device: torch.device, say: Callable[[str], None] = lambda text: None) -> Prepared:
     """Read the examples, build the model, operate on it and check that; UserError where inputs do not fit together."""
     recipe = job.recipe
     material = material_of(recipe, job.train, job.dev, job.alignments, job.units)
@@ -122,6 +126,7 @@ def prepared(job: Job, device: torch.device) -> Prepared:
     examples, dev = (
         read_examples(paths, tasks, recipe.model.frontend, wanted=material.has) for paths in (job.train, job.dev)
     )
+    keep_features(job, (examples, dev), say)
     for task in tasks.values():
         if isinstance(task, CtcAttention):
             task.learn_text(examples.labels)  # one language's, see `thaw.config.models.misfit`
@@ -133,11 +138,23 @@ def prepared(job: Job, device: torch.device) -> Prepared:
     return Prepared(examples, dev, model, material.units, surgery, checks)
 
 
+def keep_features(job: Job, splits: Sequence[Examples], say: Callable[[str], None]) -> None:
+    """Give both splits a store on disk, where the job has a place for one and there is enough audio to pay for it."""
+    hours = sum(split.seconds(range(len(split))) for split in splits) / 3600
+    if job.features is None or not job.features_gb or hours < STORED_HOURS:
+        return
+    clips = (utterance.digest for split in splits for utterance in split.utterances)
+    store = Store(job.features, job.recipe.model.frontend, clips, 1e9 * job.features_gb, say)
+    say(f"features are kept in {store.folder}, for all trainings; {len(store)} of these {hours:.0f} hours are there")
+    for split in splits:
+        split.store = store
+
+
 def begin(job: Job, world: World, say: Callable[[str], None]) -> Begun:
     """The learner of a job; UserError where its inputs do not fit together."""
     if isinstance(job.recipe.recipe.task, LanguageTaskSpec):
         return begin_text(job, world, say)
-    first = prepared(job, world.device)
+    first = prepared(job, world.device, say)
     learner: Learner
     if isinstance(job.recipe.recipe.learner, FederatedSpec):
         learner = begin_federated(job, first, world, say)

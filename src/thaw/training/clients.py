@@ -59,7 +59,9 @@ def by_speaker(examples: Examples) -> dict[str, Examples]:
     whole = sum(utterance.samples for utterance in examples.utterances)
     shares = {name: sum(one.samples for one in utterances) / whole for name, utterances in found.items()}
     return {
-        name: Examples(found[name], examples.tasks, examples.frontend, int(CACHE_BYTES * shares[name]))
+        name: Examples(
+            found[name], examples.tasks, examples.frontend, int(CACHE_BYTES * shares[name]), store=examples.store
+        )
         for name in sorted(found)
     }
 

@@ -24,6 +24,7 @@ from thaw.randomness import rng
 from thaw.tasks import Task
 from thaw.training.augment import Augment
 from thaw.training.mixing import mixed
+from thaw.training.store import Store
 from thaw.units import EVERY, ByLanguage, OutsideAlphabet, of_language
 
 CACHE_BYTES = 4 << 30  # about 230 hours of DeepSpeech features
@@ -74,8 +75,9 @@ class Batch:
 class Examples:
     """The utterances of one split, ordered by duration, then id: index 0 is the shortest.
 
-    Features are kept in memory until `cache_bytes` are used and made anew for the rest; the bits are the same. Each
-    speed of an utterance is kept by itself; with dither, no epoch can use what another made, so none is.
+    Features are kept in `store` where there is one, else in memory until `cache_bytes` are used, and made anew for the
+    rest; the bits are the same. Each speed of an utterance is kept by itself; with dither, no epoch can use what
+    another made, so none is.
     """
 
     def __init__(
@@ -85,7 +87,9 @@ class Examples:
         frontend: str,
         cache_bytes: int = CACHE_BYTES,
         left_out: int = 0,
+        store: Store | None = None,
     ) -> None:
+        self.store = store
         self.left_out = left_out  # utterances of its manifests that nothing can be learnt from
         self.utterances = sorted(utterances, key=lambda u: (u.samples, u.id))
         self.tasks = tasks
@@ -107,15 +111,24 @@ class Examples:
         if augment and augment.spec.speed:
             needed = of_language(self.tasks, utterance.lang).least_frames(self.labels[index].tolist())
             factor = augment.factor(utterance.id, utterance.samples, needed)
-        kept = None if augment and augment.spec.dither else self.cache.get((index, factor))
+        if augment and augment.spec.dither:
+            return self._made(utterance, augment, factor)
+        kept = self.cache.get((index, factor))
+        if kept is None and self.store is not None:
+            kept = self.store.get(utterance.digest, utterance.samples, factor)
         if kept is not None:
             return kept
-        sound = augment.sound(utterance.id, utterance.pcm(), factor) if augment else utterance.pcm()
-        made = np.ascontiguousarray(features(self.frontend, sound), dtype=np.float32)
-        if made.nbytes <= self.free_bytes and not (augment and augment.spec.dither):
+        made = self._made(utterance, augment, factor)
+        if self.store is not None and self.store.put(utterance.digest, utterance.samples, factor, made):
+            return made
+        if made.nbytes <= self.free_bytes:
             self.free_bytes -= made.nbytes
             self.cache[index, factor] = made
         return made
+
+    def _made(self, utterance: Utterance, augment: Augment | None, factor: float) -> NDArray[np.float32]:
+        sound = augment.sound(utterance.id, utterance.pcm(), factor) if augment else utterance.pcm()
+        return np.ascontiguousarray(features(self.frontend, sound), dtype=np.float32)
 
     def head(self, index: int) -> str:
         """Which head serves an utterance: that of its language, or the one for every language."""
