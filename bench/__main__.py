@@ -1,9 +1,9 @@
 """Every bench, one after the other. Outputs go to results/bench; figures and aims stand together at the end.
 
-    python -m bench [NAME ...] [--toy] [--out FOLDER]
+    python -m bench [NAME ...] [--toy] [--out FOLDER] [--write docs/speed.md]
 
 One that fails hides no other; the exit status says that there was one. Toy sizes show that benches run, and nothing of
-how fast anything is.
+how fast anything is. With `--write`, what they print takes the place of what a document says of them (`_document`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench._document import block, described, replaced
 from bench._verdict import MARK
 
 
@@ -30,6 +31,22 @@ class Size:
 BENCHES = {
     "alignment": Size(toy=("--train", "60", "--test", "6")),
     "audio": Size(toy=("--clips", "4", "--rounds", "1")),
+    "before": Size(
+        toy=(
+            "--size",
+            "toy",
+            "--rounds",
+            "1",
+            "--epochs",
+            "1",
+            "--batches",
+            "2",
+            "--revision",
+            "HEAD",
+            "--models",
+            "dnn",
+        )
+    ),
     "augment": Size(("--hidden", "512"), ("--hidden", "8", "--batch", "2", "--seconds", "1")),
     "campaign": Size(toy=("--rounds", "1")),
     "converters": Size(toy=("--rates", "22050")),
@@ -59,12 +76,23 @@ def run(name: str, arguments: tuple[str, ...], out: Path) -> tuple[int, list[str
     return process.wait(), found
 
 
+def write(document: Path, name: str, printed: str, about: str) -> None:
+    """Put what a bench printed where a document has a place for it."""
+    text, missing = replaced(document.read_text(encoding="utf-8"), {name: block(printed, about)})
+    if missing:
+        print(f"{document} has no block of {name}")
+    document.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Run them and print what they found."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)} (default: all)")
     parser.add_argument("--toy", action="store_true", help="the smallest sizes: whether they run, not how fast")
     parser.add_argument("--out", type=Path, default=Path("results/bench"), help="default: %(default)s")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="a document, whose blocks of these benches are replaced"
+    )
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in BENCHES]:
         parser.error(f"no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
@@ -74,9 +102,12 @@ def main() -> None:
     for name in arguments.names or BENCHES:
         print(f"== {name}", flush=True)
         began = time.monotonic()
-        size = BENCHES[name]
-        status, found = run(name, size.toy if arguments.toy else size.full, arguments.out)
+        size = BENCHES[name].toy if arguments.toy else BENCHES[name].full
+        about = described(" ".join(["python -m bench." + name, *size])) if arguments.write else ""
+        status, found = run(name, size, arguments.out)
         failed += status != 0
+        if arguments.write and not status:
+            write(arguments.write, name, (arguments.out / f"{name}.txt").read_text(encoding="utf-8"), about)
         said = [f"FAILED with status {status}: see {arguments.out / name}.txt"] if status else found or ["no verdict"]
         summary += [f"{name:11} {line}" for line in said]
         print(f"({time.monotonic() - began:.0f} s)\n", flush=True)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from bench.__main__ import BENCHES
+from bench._cases import CASES
+from bench._document import block, names_in, replaced
+
+from thaw.config.models import ModelSpec
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICK = ("audio", "augment", "converters", "decoding", "freezing", "overhead", "probing", "throughput")
@@ -41,7 +46,7 @@ def test_long_ones_run_too(name: str, tmp_path: Path) -> None:
 
 def test_one_that_fails_hides_no_other(tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
-    for name in ("__main__", "_verdict"):
+    for name in ("__main__", "_document", "_verdict"):
         text = (REPOSITORY / "bench" / f"{name}.py").read_text()
         (tmp_path / "bench" / f"{name}.py").write_text(text)
     (tmp_path / "bench" / "audio.py").write_text("raise SystemExit(3)")
@@ -54,3 +59,44 @@ def test_one_that_fails_hides_no_other(tmp_path: Path) -> None:
         "audio       FAILED with status 3: see results/bench/audio.txt",
         "augment     a ratio: 2.5 (aim: at most 2; MISSED)",
     ]
+
+
+# --- documents ------------------------------------------------------------------------------------
+
+
+def test_what_a_bench_prints_takes_the_place_of_what_a_document_says(tmp_path: Path) -> None:
+    document = tmp_path / "speed.md"
+    document.write_text("One.\n\n<!-- bench audio -->\nold\n<!-- end audio -->\n\nTwo.\n")
+    done = bench("audio", "--toy", "--out", tmp_path / "out", "--write", document)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = document.read_text()
+    assert "old" not in text
+    assert text.startswith("One.\n\n<!-- bench audio -->\n\n`python -m bench.audio --clips 4 --rounds 1`: ")
+    assert text.endswith("\n<!-- end audio -->\n\nTwo.\n")
+    printed = (tmp_path / "out" / "audio.txt").read_text().splitlines()
+    assert all(line.replace("verdict: ", "- ") in text for line in printed)
+
+
+def test_only_the_named_block_changes() -> None:
+    text = "<!-- bench a -->\n1\n<!-- end a -->\n<!-- bench b -->\n2\n<!-- end b -->\n"
+    new, missing = replaced(text, {"b": block(r"a \1 figure" + "\nverdict: x: 1 (aim: at most 2)\n", "here"), "c": "3"})
+    assert missing == ["c"]
+    assert names_in(new) == ["a", "b"]
+    assert new.split("<!-- bench b -->")[0] == text.split("<!-- bench b -->")[0]
+    assert "here.\n\n```text\na \\1 figure\n```\n\n- x: 1 (aim: at most 2)\n" in new
+
+
+def test_the_page_on_speed_holds_benches_that_exist() -> None:
+    text = (REPOSITORY / "docs" / "speed.md").read_text()
+    names = names_in(text)
+    assert set(names) <= set(BENCHES)
+    assert len(names) == len(set(names)) == text.count("<!-- end ")
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def test_speeds_are_measured_of_every_kind_of_model() -> None:
+    union = get_args(get_args(ModelSpec)[0])
+    kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in union}
+    assert {case.model(size)["kind"] for case in CASES.values() for size in ("mini", "published")} == kinds
