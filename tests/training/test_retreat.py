@@ -29,7 +29,7 @@ def test_it_goes_back_and_takes_smaller_steps(tmp_path: Path) -> None:
             learner.step(batch)
         trained = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
         learner.close_epoch(dev(loss))
-        epsilons.append(learner.optimizer.inner.param_groups[0]["eps"])  # type: ignore[attr-defined]
+        epsilons.append(learner.optimizer.options["eps"])  # type: ignore[attr-defined]
         same = all(torch.equal(tensor, trained[name]) for name, tensor in learner.model.state_dict().items())
         weights.append(same)
     assert epsilons == pytest.approx([1e-8, 1e-8, 1e-10, 1e-10, 1e-12, 1e-12], rel=1e-9)

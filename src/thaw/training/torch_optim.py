@@ -6,16 +6,22 @@ Their state is made before the first step, as they would make it in it, so that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adadelta import adadelta
+from torch.optim.adagrad import adagrad
+from torch.optim.adam import adam
+from torch.optim.asgd import asgd
+from torch.optim.sgd import sgd
 
 from thaw.config.schema import RecipeSpec
 from thaw.training.optim import AdamTF, NovoGrad, Optimizer
 
 Fill = Callable[[Tensor], Tensor]
+Update = Callable[..., None]  # parameters, gradients, a list of tensors for each slot; keywords: lr and options
 
 
 def zeros(parameter: Tensor) -> Tensor:
@@ -29,49 +35,36 @@ def number(value: float) -> Fill:
 
 
 class TorchOptimizer(Optimizer):
-    """One of torch.optim's. `state_of` names its slots and says what they begin with.
+    """One of torch.optim's updates. `state_of` names its slots and says what they begin with.
 
-    Slots hold the very tensors that torch works on; `moved` beside them says whether a gradient was ever not zero.
+    The update alone, as a function: torch's class around it loads its compiler, which is a second of every training.
+    `moved` beside the slots says whether a gradient was ever not zero.
     """
 
     def __init__(
-        self,
-        parameters: Mapping[str, nn.Parameter],
-        kind: Callable[..., torch.optim.Optimizer],
-        state_of: Mapping[str, Fill],
-        **options: Any,
+        self, parameters: Mapping[str, nn.Parameter], update: Update, state_of: Mapping[str, Fill], **options: Any
     ) -> None:
         super().__init__(parameters)
-        self.inner = kind(self.parameters, lr=1.0, **options)
+        self.update, self.options = update, options
         self.slots = tuple(state_of)  # type: ignore[misc]
         self.state_in = {slot: [fill(p) for p in self.parameters] for slot, fill in state_of.items()}
-        for place, parameter in enumerate(self.parameters):
-            self.inner.state[parameter] = {slot: self.state_in[slot][place] for slot in self.slots}
         self.state_in["moved"] = [torch.zeros((), dtype=torch.bool, device=p.device) for p in self.parameters]
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """One update from the gradients at hand; RuntimeError names a parameter that has none."""
         gradients, active = self.gradients(), self.active()
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            if name in self.idle:
-                parameter.grad = None  # which torch passes over
         moved = [self.state_in["moved"][place] for place in active]
         largest = torch._foreach_norm(gradients, float("inf"))
         torch._foreach_copy_(moved, [flag | (norm > 0) for flag, norm in zip(moved, largest, strict=True)])
         self.t += 1
-        self.set_rate(learning_rate)
-        self.inner.step()
-
-    def set_rate(self, learning_rate: float) -> None:
-        """The learning rate of the next step."""
-        for group in self.inner.param_groups:
-            group["lr"] = learning_rate
+        slots = [[self.state_in[slot][place] for place in active] for slot in self.slots]
+        parameters = [self.parameters[place] for place in active]
+        self.update(parameters, gradients, *slots, lr=learning_rate, **self.options)
 
     def set_epsilon(self, epsilon: float) -> None:
         """What the steps from the next one on add to their denominators."""
-        for group in self.inner.param_groups:
-            group["eps"] = epsilon
+        self.options["eps"] = epsilon
 
     def unmoved(self) -> list[str]:
         """Names of the parameters whose every gradient so far was exactly zero."""
@@ -86,14 +79,14 @@ class Averaged(TorchOptimizer):
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], averaging_start: int, weight_decay: float) -> None:
         state = {"step": number(0.0), "eta": number(1.0), "mu": number(1.0), "ax": zeros}
-        options = {"lambd": 0.0, "t0": float(averaging_start), "weight_decay": weight_decay}
-        super().__init__(parameters, torch.optim.ASGD, state, **options)
+        super().__init__(parameters, _asgd, state, t0=float(averaging_start), weight_decay=weight_decay)
 
-    def set_rate(self, learning_rate: float) -> None:
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
         """torch takes the rate of a step from the step before it: said here in time."""
-        super().set_rate(learning_rate)
         for eta in self.state_in["eta"]:
             eta.fill_(learning_rate)
+        super().step(learning_rate)
 
     def averages(self) -> dict[str, Tensor]:
         """The averages, once there is a step to average."""
@@ -135,8 +128,7 @@ class NonMonotone(Averaged):
         return super().averages() if self.averaging and self.t > self.state_in["since"][0] else {}
 
     def _say_since(self) -> None:
-        for group in self.inner.param_groups:
-            group["t0"] = float(self.state_in["since"][0])
+        self.options["t0"] = float(self.state_in["since"][0])
 
 
 def optimizer_for(recipe: RecipeSpec, parameters: Mapping[str, nn.Parameter]) -> Optimizer:
@@ -153,17 +145,62 @@ def optimizer_for(recipe: RecipeSpec, parameters: Mapping[str, nn.Parameter]) ->
             return NonMonotone(parameters, decay)
         case "sgd":
             state = {"momentum_buffer": zeros} if recipe.momentum else {}
-            return TorchOptimizer(parameters, torch.optim.SGD, state, momentum=recipe.momentum, weight_decay=decay)
+            return TorchOptimizer(parameters, _sgd, state, momentum=recipe.momentum, weight_decay=decay)
         case "adagrad":
-            return TorchOptimizer(
-                parameters, torch.optim.Adagrad, {**step, "sum": zeros}, eps=epsilon, weight_decay=decay
-            )
+            state = {**step, "sum": zeros}
+            return TorchOptimizer(parameters, _adagrad, state, eps=epsilon, weight_decay=decay)
         case "adadelta":
             state = {**step, "square_avg": zeros, "acc_delta": zeros}
-            return TorchOptimizer(
-                parameters, torch.optim.Adadelta, state, rho=recipe.rho, eps=epsilon, weight_decay=decay
-            )
+            return TorchOptimizer(parameters, _adadelta, state, rho=recipe.rho, eps=epsilon, weight_decay=decay)
         case "adam" | "adamw":
-            kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+            (beta1, beta2), apart = recipe.betas, recipe.optimizer == "adamw"
             state = {**step, "exp_avg": zeros, "exp_avg_sq": zeros}
-            return TorchOptimizer(parameters, kind, state, betas=recipe.betas, eps=epsilon, weight_decay=decay)
+            rates = {"beta1": beta1, "beta2": beta2, "eps": epsilon, "weight_decay": decay}
+            return TorchOptimizer(parameters, _adam, state, decoupled_weight_decay=apart, **rates)
+
+
+# --- torch's functions, slots in the order above; what no recipe has is off -----------------------
+
+
+def _sgd(parameters: list[Tensor], gradients: list[Tensor], momenta: Sequence[Tensor] = (), **options: Any) -> None:
+    sgd(parameters, gradients, [*momenta], dampening=0.0, nesterov=False, maximize=False, **options)
+
+
+def _adagrad(
+    parameters: list[Tensor], gradients: list[Tensor], steps: list[Tensor], sums: list[Tensor], **options: Any
+) -> None:
+    adagrad(parameters, gradients, sums, steps, lr_decay=0.0, maximize=False, **options)
+
+
+def _adadelta(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    steps: list[Tensor],
+    squares: list[Tensor],
+    deltas: list[Tensor],
+    **options: Any,
+) -> None:
+    adadelta(parameters, gradients, squares, deltas, steps, maximize=False, **options)
+
+
+def _adam(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    steps: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    **options: Any,
+) -> None:
+    adam(parameters, gradients, means, squares, [], steps, amsgrad=False, maximize=False, **options)
+
+
+def _asgd(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    steps: list[Tensor],
+    etas: list[Tensor],
+    mus: list[Tensor],
+    averages: list[Tensor],
+    **options: Any,
+) -> None:
+    asgd(parameters, gradients, averages, mus, etas, steps, lambd=0.0, alpha=0.75, **options)
