@@ -6,11 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from thaw.config.models import DeepSpeechSpec, QuartzNetSpec
+from thaw.config.conformer import ConformerSpec
+from thaw.config.dnn import DnnSpec
+from thaw.config.models import DeepSpeechSpec, ModelSpec, QuartzNetSpec
+from thaw.config.rnn import BlstmSpec
+from thaw.config.transformer import TransformerSpec
 from thaw.errors import UserError
 from thaw.frontends import dimension
-from thaw.models import build
+from thaw.models import build, layered
 from thaw.models.layered import Drop, Layer, LayeredModel, Noise, keep
+from thaw.randomness import seed_of
 
 RATES = {"a": 0.4, "b": 0.4, "off": 0.0}
 
@@ -27,6 +32,44 @@ def test_a_mask_does_not_depend_on_padding_batch_or_place_in_it():
     alone = mask(["u"], 50)
     batch = mask(["x", "u", "y"], 200)
     assert torch.equal(alone[0], batch[1, :50])
+
+
+def test_masks_are_those_that_finished_runs_had():
+    """Keys of `seed_of`, one by one, as they were made before utterances were hashed once for all layers."""
+    drop = Noise(RATES, 7, 3, ["é", "v"]).drop_for("b")
+    for call in range(2):
+        got = drop(torch.ones(2, 4, 9)) != 0
+        seeds = [seed_of(7, "dropout", 3, name, "b", call) for name in ("é", "v")]
+        words = torch.tensor([((seed >> 32) - 2**30, (seed & 0xFFFFFFFF) - 2**31) for seed in seeds])
+        assert torch.equal(got, layered._noise(words.to(torch.int32), 4, 9) < round(0.6 * 65536) - 32768)
+
+
+SMALL = (
+    DeepSpeechSpec(kind="deepspeech", hidden=8, context=1),
+    QuartzNetSpec(kind="quartznet", variant="mini-3x1"),
+    DnnSpec(kind="dnn", hidden=8, layers=2, context=1),
+    BlstmSpec(kind="blstm", mel=8, layers=2, cells=4, projection=4, subsample=(1, 1)),
+    BlstmSpec(kind="blstm", mel=8, layers=2, cells=4, projection=4, subsample=(1, 1), vgg=(2, 2)),
+    TransformerSpec(kind="transformer", mel=8, width=8, inner=8, attention_heads=2, encoder_layers=1, decoder_layers=1),
+    ConformerSpec(kind="conformer", variant="mini-S"),
+)
+
+
+@pytest.mark.parametrize("spec", SMALL, ids=lambda spec: f"{spec.kind}-{bool(getattr(spec, 'vgg', None))}")
+def test_a_layer_says_whether_it_drops(spec: ModelSpec) -> None:
+    """What `computed_once` goes by: a layer that drops and says it does not would be kept as it was once."""
+    model = build(spec, 5)
+    model.initialise(1)
+    x, lengths = randn(2, 40, dimension(spec.frontend)), torch.tensor([40, 31])
+    for name in model.trunk:
+        calls: list[Tensor] = []
+
+        def drop(y: Tensor, calls: list[Tensor] = calls) -> Tensor:
+            calls.append(y)
+            return y
+
+        x, lengths = model.layer(name)(x, lengths, drop)
+        assert model.layer(name).drops == bool(calls), name
 
 
 def test_masks_differ_between_everything_that_names_them():

@@ -114,9 +114,10 @@ def quartznet(variant: str, done: int, **changes: Any) -> RunRecipe:
     return run.model_copy(update={"freeze": tuple(sorted(run.model.layer_names[:done]))})
 
 
-def blstm(done: int) -> RunRecipe:
+def blstm(done: int, dropout: float = 0.0, **model: Any) -> RunRecipe:
     plain = {"kind": "blstm", "mel": 20, "stack": 3, "layers": 3, "cells": 12, "projection": 10, "subsample": [1, 2, 1]}
-    run = recipe([], epochs=2).model_copy(update={"model": BlstmSpec.model_validate(plain)})
+    plain |= model
+    run = recipe([], dropout, epochs=2).model_copy(update={"model": BlstmSpec.model_validate(plain)})
     return run.model_copy(update={"freeze": tuple(sorted(run.model.layer_names[:done]))})
 
 
@@ -128,6 +129,8 @@ NOVOGRAD = {"optimizer": "novograd", "weight_decay": 1e-3, "schedule": "cosine"}
     [(recipe(FREEZE[:done]), done) for done in (1, 2, 3, 4)]
     + [(quartznet("mini-3x1", done), done) for done in (1, 2, 4, 6)]
     + [(blstm(done), done) for done in (1, 2, 3)]
+    + [(blstm(1, dropout=0.3, stack=1, vgg=[2, 2], subsample=[]), 1)]  # convolutions drop nothing
+    + [(blstm(1, dropout=0.3, layers=1, subsample=[1]), 1)]  # nor does a last recurrent layer
     + [(quartznet("mini-5x2", 3, **NOVOGRAD), 3)]
     + [(quartznet("mini-3x1", 2, batch_size=13), 2)],  # 40 utterances: a batch of one, and it is padded by itself
 )

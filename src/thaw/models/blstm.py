@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from thaw.config.rnn import BlstmSpec
 from thaw.models.layered import Drop, Layer
 from thaw.models.normalising import Normaliser
+from thaw.placing import on_device
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of one direction, as torch.lstm takes them
 SHUT = -1e4  # what padding adds to the input gates: its sigmoid is zero
@@ -77,6 +78,7 @@ class ProjectedBlstm(Layer):
         super().__init__()
         self.normaliser: Normaliser | None = None  # of what comes in, for a first layer
         self.stride, self.stack, self.squash = stride, stack, squash
+        self.drops = squash
         self.lstm = Blstm(inputs, cells)
         self.weight = nn.Parameter(torch.empty(projection, 2 * cells))
         self.bias = nn.Parameter(torch.empty(projection))
@@ -106,6 +108,8 @@ class ProjectedBlstm(Layer):
 
 class Linear(Layer):
     """A weighted sum per frame and a bias: the output layer."""
+
+    drops = False
 
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()
@@ -137,7 +141,7 @@ def draw_lecun(module: nn.Module, generator: torch.Generator) -> None:
 
 def outside_of(lengths: Tensor, frames: int, device: torch.device) -> Tensor:
     """(B, T, 1) of T = `frames`: whether a frame lies beyond its utterance's end."""
-    return (torch.arange(frames, device=device) >= lengths.to(device).unsqueeze(1)).unsqueeze(2)
+    return (torch.arange(frames, device=device) >= on_device(lengths, device).unsqueeze(1)).unsqueeze(2)
 
 
 def stack_frames(x: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from thaw.models.deepspeech import Dense
 from thaw.models.layered import Drop, HiddenUnits, Layer, LayeredModel, with_heads
 from thaw.models.quartznet import by_channel, by_frame, masked, valid
 from thaw.models.transducer import Joint, Transducer
+from thaw.placing import on_device
 from thaw.units import ByLanguage
 
 Number = TypeVar("Number", int, Tensor)
@@ -55,12 +56,14 @@ class BatchNorm(nn.BatchNorm1d):
         super().__init__(channels)
         self.register_buffer("num_batches_tracked", None)
 
-    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
-        """(B, T, C), `inside` (B, T, 1) or None where all is valid -> (B, T, C), anything in the padding."""
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, T, C), valid frames (B,) or None where all are -> (B, T, C), anything in the padding."""
         flat = x.flatten(0, 1)
-        if not self.training or inside is None:
+        if not self.training or lengths is None or int(lengths.min()) >= x.shape[1]:
             return super().forward(flat).view(x.shape)
-        rows = inside.flatten().nonzero().squeeze(1)
+        # Counted where the lengths are: a GPU that looks for its valid frames has the host wait for their number.
+        inside = torch.arange(x.shape[1]) < lengths.unsqueeze(1)
+        rows = on_device(inside.flatten().nonzero().squeeze(1), x.device)
         y: Tensor = super().forward(flat[rows])
         return torch.zeros_like(flat, dtype=y.dtype).index_copy(0, rows, y).view(x.shape)
 
@@ -84,8 +87,9 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(groups, channels, eps=1e-3)
         self.causal = causal
 
-    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
-        """(B, T, C), `inside` (B, T, 1) or None where all is valid -> (B, T, C), anything in the padding."""
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, T, C), valid frames (B,) or None where all are -> (B, T, C), anything in the padding."""
+        inside = None if lengths is None else valid(x, lengths, x.shape[1])
         grouped = x.float().view(*x.shape[:2], self.num_groups, -1)  # (B, T, G, C / G)
         weights = x.new_ones(1, x.shape[1], 1) if inside is None else inside
         weights = weights.float().unsqueeze(3)  # (B, T, 1, 1)
@@ -179,10 +183,11 @@ class Convolution(nn.Module):
         self.inner_norm = BatchNorm(width) if spec.norm == "batch" else GroupNorm(spec.norm_groups, width, spec.causal)
         self.pw2 = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, inside: Tensor | None, drop: Drop) -> Tensor:
-        """(B, T, D) -> (B, T, D); `inside` (B, T, 1) as `valid` gives it."""
+    def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> Tensor:
+        """(B, T, D) and valid frames (B,) -> (B, T, D)."""
+        inside = valid(x, lengths, x.shape[1])
         x = masked(F.glu(self.pw1(self.norm(x)), dim=2), inside)
-        y: Tensor = self.pw2(F.silu(self.inner_norm(self.dw(x), inside)))
+        y: Tensor = self.pw2(F.silu(self.inner_norm(self.dw(x), lengths)))
         return drop(y)
 
 
@@ -243,13 +248,13 @@ class ConformerBlock(Layer):
             x = masked(x, valid(x, lengths, x.shape[1]))
             x = F.pad(x, (0, 0, 0, x.shape[1] % 2))
             x, lengths = self.stack(x.reshape(len(x), -1, 2 * x.shape[2])), halved(lengths)
-        inside, outside = valid(x, lengths, x.shape[1]), self.outside(x, lengths)
+        outside = self.outside(x, lengths)
         x = x + 0.5 * self.ff1(x, drop)
         if self.spec.first == "attention":
             x = x + self.attention(x, outside, drop)
-            x = x + self.conv(x, inside, drop)
+            x = x + self.conv(x, lengths, drop)
         else:
-            x = x + self.conv(x, inside, drop)
+            x = x + self.conv(x, lengths, drop)
             x = x + self.attention(x, outside, drop)
         return self.norm(x + 0.5 * self.ff2(x, drop)), lengths
 
@@ -259,7 +264,7 @@ class ConformerBlock(Layer):
         at = torch.arange(frames, device=x.device)
         padding = None
         if int(lengths.min()) < frames:
-            padding = (at >= lengths.to(x.device).unsqueeze(1))[:, None, None]
+            padding = (at >= on_device(lengths, x.device).unsqueeze(1))[:, None, None]
         if not self.spec.causal:
             return padding
         back = at.unsqueeze(1) - at

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from thaw.config.models import DeepSpeechSpec
 from thaw.frontends import dimension
 from thaw.models.layered import Drop, Layer, LayeredModel, with_heads
+from thaw.placing import on_device
 from thaw.units import ByLanguage
 
 
@@ -42,6 +43,7 @@ class Dense(Layer):
     def __init__(self, inputs: int, outputs: int, clip: float | None, context: int = 0) -> None:
         super().__init__()
         self.clip = clip
+        self.drops = clip is not None
         self.context = context
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.empty(outputs))
@@ -68,6 +70,8 @@ class Lstm(Layer):
     torch's own module has a second bias, which Adam would train too: the effective step of the bias would double.
     No dropout here: DeepSpeech has none after its LSTM.
     """
+
+    drops = False
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -103,7 +107,7 @@ def draw_glorot(weight: nn.Parameter, inputs: int, outputs: int, generator: torc
 def stack_context(x: Tensor, lengths: Tensor, context: int) -> Tensor:
     """(B, T, F) -> (B, T, (2·context + 1)·F): frames t - context … t + context, oldest first, zero outside."""
     frames = x.shape[1]
-    outside = torch.arange(frames, device=x.device) >= lengths.to(x.device).unsqueeze(1)  # (B, T)
+    outside = torch.arange(frames, device=x.device) >= on_device(lengths, x.device).unsqueeze(1)  # (B, T)
     x = x.masked_fill(outside.unsqueeze(2), 0.0)
     x = F.pad(x, (0, 0, context, context))
     windows = x.unfold(1, 2 * context + 1, 1)  # (B, T, F, 2·context + 1), a view

@@ -24,6 +24,7 @@ from thaw.config.models import own_names
 from thaw.frontends import dimension
 from thaw.models.layered import Drop, Layer, LayeredModel
 from thaw.models.normalising import statistics
+from thaw.placing import on_device
 from thaw.units import ByLanguage
 
 LOGISTIC_GAIN = 4.0  # logistic units pass a quarter of what goes through them
@@ -51,6 +52,7 @@ class Sums(Layer):
     """A weighted sum per frame."""
 
     gain = 1.0
+    drops = False
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -73,6 +75,7 @@ class Logistic(Sums):
     """A weighted sum per frame, the logistic function of it, dropout."""
 
     gain = LOGISTIC_GAIN
+    drops = True
 
     def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
         """(B, T, H) -> (B, T, H)."""
@@ -113,7 +116,7 @@ def spliced(x: Tensor, lengths: Tensor, context: int) -> Tensor:
     """(B, T, F) -> (B, T, (2·context + 1)·F): frames t - context … t + context, oldest first, within each utterance."""
     frames = x.shape[1]
     places = torch.arange(frames, device=x.device)[:, None] + torch.arange(-context, context + 1, device=x.device)
-    last = (lengths.to(x.device) - 1).clamp(min=0)[:, None, None]
+    last = (on_device(lengths, x.device) - 1).clamp(min=0)[:, None, None]
     inside = torch.minimum(places.clamp(min=0)[None], last)  # (B, T, 2·context + 1)
     rows = torch.arange(len(x), device=x.device)[:, None, None]
     return x[rows, inside].flatten(2)

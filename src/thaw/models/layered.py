@@ -10,13 +10,15 @@ from copy import copy
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from thaw.config.models import ModelSpec, head_name
 from thaw.errors import UserError
-from thaw.randomness import seed_of
+from thaw.placing import on_device
+from thaw.randomness import Seeds, seed_of
 from thaw.units import EVERY, ByLanguage, of_language
 
 Drop = Callable[[Tensor], Tensor]
@@ -38,6 +40,7 @@ class Layer(nn.Module):
     """One named layer. Subclasses define `forward` and `reset_parameters`."""
 
     inert: tuple[str, ...] = ()  # weights that no output depends on, whose gradients are rounding
+    drops: bool = True  # whether it has a dropout place: one that has none is as still as its weights
 
     def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
         """Map (B, T, F) and valid lengths (B,) to the next layer's; `drop` is applied at each dropout place.
@@ -80,13 +83,12 @@ class Noise:
 
     def __init__(self, rates: Mapping[str, float], seed: int, epoch: int, ids: Sequence[str]) -> None:
         self.rates = rates
-        self.place = (seed, "dropout", epoch)
-        self.ids = ids
+        self.seeds = [Seeds(seed, "dropout", epoch, i) for i in ids] if any(rates.values()) else []
 
     def part(self, rows: Sequence[int]) -> Noise:
         """That of some rows of the batch."""
         noise = copy(self)
-        noise.ids = [self.ids[row] for row in rows]
+        noise.seeds = [self.seeds[row] for row in rows] if self.seeds else []
         return noise
 
     def drop_for(self, layer: str) -> Drop:
@@ -99,17 +101,20 @@ class Noise:
 
         def drop(x: Tensor) -> Tensor:
             nonlocal calls
-            keys = torch.tensor([_two_words(seed_of(*self.place, i, layer, calls)) for i in self.ids], device=x.device)
+            ending = Seeds.ending(layer, calls)
             calls += 1
-            kept = _noise(keys.to(torch.int32), x.shape[1], x.shape[2]) < level - 32768
+            keys = on_device(_words([seeds(ending) for seeds in self.seeds]), x.device)
+            kept = _noise(keys, x.shape[1], x.shape[2]) < level - 32768
             return x * kept.to(x.dtype).mul_(65536 / level)
 
         return drop
 
 
-def _two_words(seed: int) -> tuple[int, int]:
-    """A 63-bit seed as two signed 32-bit words."""
-    return (seed >> 32) - 2**30, (seed & 0xFFFFFFFF) - 2**31
+def _words(digests: Sequence[bytes]) -> Tensor:
+    """The seeds that `Seeds` gives as two signed words each, (B, 2) int32: s >> 32 less 2^30, the rest less 2^31."""
+    seeds = np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64) >> np.uint64(1)
+    words = np.stack([seeds >> np.uint64(32), seeds & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
+    return torch.from_numpy((words - [2**30, 2**31]).astype(np.int32))
 
 
 def _noise(keys: Tensor, frames: int, units: int) -> Tensor:

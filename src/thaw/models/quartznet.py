@@ -19,6 +19,7 @@ from thaw.config.models import Block, QuartzNetSpec
 from thaw.frontends import dimension
 from thaw.models.deepspeech import draw_glorot
 from thaw.models.layered import Drop, Layer, LayeredModel, with_heads
+from thaw.placing import on_device
 from thaw.units import ByLanguage
 
 PAD_TO = 16  # feature frames of a batch are padded to a multiple of this: batch norm sees the padding in training
@@ -163,6 +164,8 @@ class ConvBlock(Layer):
 class Decoder(Layer):
     """A 1x1 convolution to the classes: one weighted sum per frame."""
 
+    drops = False
+
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(classes, inputs, 1))
@@ -185,7 +188,7 @@ def valid(x: Tensor, lengths: Tensor, frames: int) -> Tensor | None:
     """(B, T, 1) of T = `frames`: one for a valid frame, zero beyond; None where all are valid. Where and as x is."""
     if int(lengths.min()) >= frames:
         return None
-    inside = torch.arange(frames, device=x.device) < lengths.to(x.device).unsqueeze(1)
+    inside = torch.arange(frames, device=x.device) < on_device(lengths, x.device).unsqueeze(1)
     return inside.unsqueeze(2).to(x.dtype)
 
 

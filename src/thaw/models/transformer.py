@@ -238,6 +238,8 @@ class TransformerCtcAttention(CtcAttention):
 class Output(Drawn):
     """A weighted sum per frame, or label."""
 
+    drops = False
+
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.sum = nn.Linear(width, classes)

@@ -25,6 +25,8 @@ class Vgg(Layer):
     Beyond an utterance's end stand zeros before every convolution, so it is the same in whatever batch.
     """
 
+    drops = False
+
     def __init__(self, channels: tuple[int, int]) -> None:
         super().__init__()
         self.normaliser: Normaliser | None = None  # of what comes in

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from thaw.decoding.greedy import greedy
 from thaw.errors import UserError
+from thaw.placing import on_device
 from thaw.scoring.edits import Edits, count_characters, count_words
 from thaw.units import Units, ctc_frames
 
@@ -88,9 +89,9 @@ def ctc_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_leng
     utterance; these three stay on the CPU. Not divided by length, as in mozilla/DeepSpeech v0.7.4 train.py. An
     utterance with fewer frames than `ctc_frames` has a loss of inf and a gradient that means nothing.
 
-    On a GPU this takes the one CUDA path that gives the same bits every time: cuDNN's, whose deterministic algorithm
-    PyTorch always asks for (its own CUDA kernel adds up gradients in any order). The conditions for it come from
-    reading aten/src/ATen/native/cudnn/LossCTC.cpp, not from a trial; batches outside them are computed on the CPU.
+    On a GPU this takes the one CUDA path that gives the same bits every time: cuDNN's deterministic algorithm
+    (PyTorch's own CUDA kernel adds up gradients in any order). The conditions for it come from reading
+    aten/src/ATen/native/cudnn/LossCTC.cpp, not from a trial; batches outside them are computed on the CPU.
     """
     frame_lengths, targets, target_lengths = (
         x.to("cpu", torch.int32) for x in (frame_lengths, targets, target_lengths)
@@ -100,7 +101,7 @@ def ctc_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_leng
     blank = logits.shape[-1] - 1
     log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (T, B, V)
     loss = F.ctc_loss(log_probs.cpu(), targets, frame_lengths, target_lengths, blank, reduction="none")
-    return loss.to(logits.device)
+    return on_device(loss, logits.device)
 
 
 def _cudnn_can(frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> bool:
@@ -112,17 +113,17 @@ def _cudnn_can(frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -
 
 
 def _cudnn_ctc_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
-    """The loss by cuDNN: blank is class 0, labels and lengths are int32 on the GPU, log probabilities fp32."""
+    """The loss by cuDNN: blank is class 0, labels and lengths are int32 on the GPU, log probabilities fp32.
+
+    Asked for by its own name and with its deterministic algorithm. `F.ctc_loss` would ask first whether cuDNN can, for
+    which it copies both lengths back to the host, once for every utterance; `_cudnn_can` has seen to that. The kernel
+    (cudnnCTCLoss_v8) reads lengths where it runs: those of the host, which `F.ctc_loss` takes too, are not for it.
+    """
     device = logits.device
-    padding = torch.arange(logits.shape[1], device=device) >= frame_lengths.to(device).unsqueeze(1)  # (B, T)
+    labels, frames, counts = (on_device(x, device) for x in (targets + 1, frame_lengths, target_lengths))
+    padding = torch.arange(logits.shape[1], device=device) >= frames.unsqueeze(1)  # (B, T)
     # cuDNN need not write gradients of padded frames: masking makes them zero whatever memory held.
     logits = logits.float().masked_fill(padding.unsqueeze(2), 0.0).roll(1, dims=-1)  # last class to the front
     log_probs = F.log_softmax(logits, dim=-1).transpose(0, 1).contiguous()  # (T, B, V)
-    return F.ctc_loss(
-        log_probs,
-        (targets + 1).to(device),
-        frame_lengths.to(device),
-        target_lengths.to(device),
-        blank=0,
-        reduction="none",
-    )
+    losses: Tensor = torch.ops.aten._cudnn_ctc_loss.Tensor(log_probs, labels, frames, counts, 0, True, False)[0]
+    return losses

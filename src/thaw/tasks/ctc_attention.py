@@ -22,6 +22,7 @@ from torch import Tensor
 
 from thaw.config.tasks import CtcAttentionSpec
 from thaw.models.ctc_attention import ATTENTION_OUTPUT, CTC_OUTPUT
+from thaw.placing import on_device
 from thaw.scoring.measures import AnyCounts, Counts
 from thaw.tasks.ctc import best_path_edits, ctc_loss, selected
 from thaw.units import Units, ctc_frames
@@ -128,11 +129,11 @@ def label_loss(logits: Tensor, targets: Tensor, smoothing: float, distribution: 
     Leibler divergence is this less a constant). A target that is PADDING has no part.
     """
     log_probs = F.log_softmax(logits.float(), dim=-1)
-    targets = targets.to(logits.device)
+    targets = on_device(targets, logits.device)
     inside = targets != PADDING
     hits = log_probs.gather(2, targets.clamp(min=0).unsqueeze(2)).squeeze(2)
     if distribution is not None:
-        spread = log_probs @ distribution.to(logits.device)
+        spread = log_probs @ on_device(distribution, logits.device)
     else:
         spread = (log_probs.sum(dim=-1) - hits) / (logits.shape[-1] - 1)
     each = (1 - smoothing) * hits + smoothing * spread if smoothing else hits

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thaw.errors import UserError
+from thaw.placing import on_device
 from thaw.scoring.measures import Counts
 from thaw.units import Units
 
@@ -69,7 +70,7 @@ class Frames:
         batch, logits = answer.batch, answer.logits
         lengths = batch.target_lengths.tolist()
         valid = in_a_row(logits.float(), lengths)
-        each = F.cross_entropy(valid, batch.targets.long().to(logits.device), reduction="none")  # (N,)
+        each = F.cross_entropy(valid, on_device(batch.targets.long(), logits.device), reduction="none")  # (N,)
         return torch.stack([part.sum() for part in torch.split(each, lengths)])
 
     def counts(self, answer: Answer) -> dict[str, list[Counts]]:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from thaw.placing import on_device
 from thaw.scoring.measures import Counts
 from thaw.units import Units
 
@@ -60,9 +61,8 @@ class LanguageModelling:
         """Losses (B,), in nats per sentence, where logits (B, T, V) at t are of the sentence's label t."""
         logits, batch = answer.logits, answer.batch
         rows = torch.split(batch.targets.long(), batch.target_lengths.tolist())
-        return torch.stack(
-            [nats(row[: len(labels)], labels.to(row.device)).sum() for row, labels in zip(logits, rows, strict=True)]
-        )
+        pairs = [(row[: len(labels)], on_device(labels, row.device)) for row, labels in zip(logits, rows, strict=True)]
+        return torch.stack([nats(*pair).sum() for pair in pairs])
 
     def counts(self, answer: Answer) -> dict[str, list[Counts]]:
         """Nats over tokens, ends included."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from thaw.decoding.greedy import tidy
 from thaw.models.transducer import Transducer
+from thaw.placing import on_device
 from thaw.scoring.edits import Edits, count_characters, count_words
 from thaw.tasks.ctc import selected
 from thaw.units import Units
@@ -77,15 +78,15 @@ def rnnt_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_len
     labels = torch.zeros(len(lengths), max(lengths), dtype=torch.int32)
     for row, own in zip(labels, torch.split(targets, lengths), strict=True):
         row[: len(own)] = own
-    frames = frame_lengths.to(logits.device, torch.int32)
+    frames = frame_lengths.int()
     there = logits.float()[:, : int(frames.max()), : max(lengths) + 1].contiguous()  # it takes no more than there are
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*deprecated.*")
         found: Tensor = loss(
             there,
-            labels.to(logits.device),
-            frames,
-            target_lengths.to(logits.device, torch.int32),
+            on_device(labels, logits.device),
+            on_device(frames, logits.device),
+            on_device(target_lengths.int(), logits.device),
             blank=logits.shape[-1] - 1,
             reduction="none",
         )

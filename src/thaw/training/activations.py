@@ -1,9 +1,10 @@
 """Outputs of frozen layers, computed once: where nothing before a layer can change, training starts behind it.
 
-A treatment that freezes the first layers, keeps their norms still, drops nothing out in them and augments nothing feeds
-the first trainable layer the same numbers in every epoch. Those are kept instead of the features, each utterance's by
-itself, and padded as far as the layers that are skipped would have padded a batch: norms behind them may see padding.
-What lies there means nothing to a layer (`thaw.models.layered.Layer`).
+A treatment that freezes the first layers, keeps their norms still, drops nothing out in them (or has no dropout there,
+as an LSTM and convolutions have none) and augments nothing feeds the first trainable layer the same numbers in every
+epoch. Those are kept instead of the features, each utterance's by itself, and padded as far as the layers that are
+skipped would have padded a batch: norms behind them may see padding. What lies there means nothing to a layer
+(`thaw.models.layered.Layer`).
 
 Shapes: B batch, T frames, H units of the last such layer.
 """
@@ -47,7 +48,8 @@ def constant_layers(surgery: Surgery, recipe: RunRecipe) -> int:
     rates = surgery.dropout_rates(recipe.recipe.dropout)
     count = 0
     for name in surgery.model.trunk:
-        if name not in surgery.frozen_layers or rates[name] or moves(norms(surgery.model, name), recipe.frozen.norm):
+        dropped = rates[name] and surgery.model.layer(name).drops
+        if name not in surgery.frozen_layers or dropped or moves(norms(surgery.model, name), recipe.frozen.norm):
             break
         count += 1
     return count

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from thaw.config.run import RunRecipe
 from thaw.models.layered import LayeredModel, Noise, layer_of
+from thaw.placing import on_device
 from thaw.surgery.surgery import Surgery
 from thaw.training.ahead import Ahead
 from thaw.training.augment import Augment
@@ -187,7 +188,7 @@ class Central(Epochs):
         if len(answers) == 1:
             return losses[0], answers
         order = torch.tensor([row for answer in answers for row in answer.rows]).argsort()
-        return torch.cat(losses)[order.to(losses[0].device)], answers
+        return torch.cat(losses)[on_device(order, losses[0].device)], answers
 
     def whole_gradient(self, planned: int, counted: int) -> float:
         """Sum gradients over processes, correct them for utterances left out, clip; gives the norm before clipping.

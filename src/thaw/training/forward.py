@@ -5,13 +5,14 @@ Shapes: B batch, T frames, H units of the last shared layer, U labels, V classes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from thaw.models.layered import Labels, LayeredModel, Noise
+from thaw.placing import on_device
 from thaw.training.data import Batch
 from thaw.units import EVERY
 
@@ -46,8 +47,13 @@ def forward(model: LayeredModel, batch: Batch, noise: Noise | None, done: int = 
     for lang in sorted(set(batch.langs)):
         rows = [row for row, its in enumerate(batch.langs) if its == lang]
         its_noise = noise.part(rows) if noise else None
-        answers.append(_answer(model, lang, rows, batch.part(rows), encoded[rows], frames[rows], its_noise))
+        answers.append(_answer(model, lang, rows, batch.part(rows), part_of(encoded, rows), frames[rows], its_noise))
     return answers
+
+
+def part_of(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """These rows of a batch's tensor."""
+    return x[on_device(torch.tensor(rows), x.device)]
 
 
 def _answer(
@@ -70,4 +76,4 @@ def labels_of(batch: Batch) -> Labels:
     ids = torch.zeros(len(lengths), max(lengths, default=0), dtype=torch.int64)
     for row, labels in zip(ids, torch.split(batch.targets, lengths), strict=True):
         row[: len(labels)] = labels
-    return Labels(ids.to(batch.x.device), batch.target_lengths.to(batch.x.device, torch.int64))
+    return Labels(on_device(ids, batch.x.device), on_device(batch.target_lengths.long(), batch.x.device))
