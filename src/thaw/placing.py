@@ -14,7 +14,7 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
     """
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
-    return pinned(tensor).to(device, non_blocking=True)
+    return (tensor if tensor.is_pinned() else pinned(tensor)).to(device, non_blocking=True)
 
 
 def pinned(tensor: Tensor) -> Tensor:

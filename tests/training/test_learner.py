@@ -77,6 +77,9 @@ class Counter:
     def weights(self) -> dict[str, Tensor]:
         return self.model.state_dict()
 
+    def settle(self) -> None:
+        pass
+
     def unsaved(self) -> dict[str, Kept]:
         kept, self.kept = self.kept, {}
         return kept

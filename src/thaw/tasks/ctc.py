@@ -113,17 +113,21 @@ def _cudnn_can(frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -
 
 
 def _cudnn_ctc_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
-    """The loss by cuDNN: blank is class 0, labels and lengths are int32 on the GPU, log probabilities fp32.
-
-    Asked for by its own name and with its deterministic algorithm. `F.ctc_loss` would ask first whether cuDNN can, for
-    which it copies both lengths back to the host, once for every utterance; `_cudnn_can` has seen to that. The kernel
-    (cudnnCTCLoss_v8) reads lengths where it runs: those of the host, which `F.ctc_loss` takes too, are not for it.
-    """
+    """The loss by cuDNN: blank is class 0, labels and lengths are int32 on the GPU, log probabilities fp32."""
     device = logits.device
     labels, frames, counts = (on_device(x, device) for x in (targets + 1, frame_lengths, target_lengths))
     padding = torch.arange(logits.shape[1], device=device) >= frames.unsqueeze(1)  # (B, T)
     # cuDNN need not write gradients of padded frames: masking makes them zero whatever memory held.
     logits = logits.float().masked_fill(padding.unsqueeze(2), 0.0).roll(1, dims=-1)  # last class to the front
     log_probs = F.log_softmax(logits, dim=-1).transpose(0, 1).contiguous()  # (T, B, V)
+    return _cudnn(log_probs, labels, frames, counts)
+
+
+def _cudnn(log_probs: Tensor, labels: Tensor, frames: Tensor, counts: Tensor) -> Tensor:
+    """cuDNN's kernel, asked for by its own name and with its deterministic algorithm; all tensors are on the GPU.
+
+    `F.ctc_loss` would first ask whether cuDNN can, for which it copies both lengths back to the host, once for every
+    utterance; `_cudnn_can` has seen to that. The kernel (cudnnCTCLoss_v8) reads lengths where it runs.
+    """
     losses: Tensor = torch.ops.aten._cudnn_ctc_loss.Tensor(log_probs, labels, frames, counts, 0, True, False)[0]
     return losses

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from thaw.surgery.surgery import Surgery
 from thaw.training.ahead import Ahead
 from thaw.training.augment import Augment
 from thaw.training.data import Batch, Examples, epoch_batches
+from thaw.training.deferred import Deferred
 from thaw.training.distributed import World
 from thaw.training.epochs import Epochs
 from thaw.training.forward import Answer, forward
@@ -48,6 +49,8 @@ class Heard:
 
 class Central(Epochs):
     """Model, optimiser, data and position of one training."""
+
+    defers: ClassVar[bool] = True  # whether a GPU's steps are read one step later (`thaw.training.deferred`)
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Central(Epochs):
         self.rates = surgery.dropout_rates(self.recipe.dropout)
         self.done = done  # layers whose outputs `examples` and `dev` hold, instead of features
         self.buffers = Buffers(model)
+        self.deferred = Deferred(self) if self.defers and world.device.type == "cuda" else None
         self.prepared: Ahead[Batch] | None = None  # of the epoch at work; a step alone makes its batch itself
         self.samples = [utterance.samples for utterance in examples.utterances]
         self.langs = [utterance.lang for utterance in examples.utterances]
@@ -103,6 +107,7 @@ class Central(Epochs):
                     self.step(batches[self.progress.batch])
                     yield Moment.STEP
             self.prepared = None
+            self.settle()
             self.close_epoch((yield from self.evaluate()))
             yield Moment.EPOCH
 
@@ -110,26 +115,38 @@ class Central(Epochs):
         """One optimiser step on one batch (of all processes together)."""
         began = time.perf_counter()
         progress, sums = self.progress, self.progress.sums
-        self.buffers.hold()
-        heard = self.accumulate(indices)
-        norm = self.whole_gradient(self.weight(indices), heard.weight)
-        if math.isfinite(norm):
-            self.optimizer.step(self.learning_rate(progress.step + 1))
-            sums.loss += heard.loss
-            sums.utterances += heard.utterances
-            sums.weight += heard.weight
-            sums.gradient_norm += norm
-            progress.skipped = 0
+        if self.deferred:
+            self.deferred.step(indices)
         else:
-            self.skip(indices, "its gradient is not finite" if heard.utterances else "no loss of it is finite")
+            self.carefully(indices)
         seconds = self.examples.seconds(indices)
-        sums.non_finite += heard.left_out
         sums.steps += 1
         sums.audio_seconds += seconds
         sums.seconds += time.perf_counter() - began
         progress.audio_seconds += seconds
         progress.step += 1
         progress.batch += 1
+
+    def carefully(self, indices: Sequence[int]) -> None:
+        """Take the step of one batch, and look at losses and gradient before going on with them."""
+        self.buffers.hold()
+        heard = self.accumulate(indices)
+        norm = self.whole_gradient(self.weight(indices), heard.weight)
+        if math.isfinite(norm):
+            self.optimizer.step(self.learning_rate(self.progress.step + 1))
+            self.add_step(heard, norm)
+        else:
+            self.skip(indices, "its gradient is not finite" if heard.utterances else "no loss of it is finite")
+        self.progress.sums.non_finite += heard.left_out
+
+    def add_step(self, heard: Heard, norm: float) -> None:
+        """Add up a step that was taken."""
+        sums = self.progress.sums
+        sums.loss += heard.loss
+        sums.utterances += heard.utterances
+        sums.weight += heard.weight
+        sums.gradient_norm += norm
+        self.progress.skipped = 0
 
     def prepare(self, indices: Sequence[int], augment: Augment) -> Batch:
         """These utterances as a batch, ready to be copied to the device while that is at work."""
@@ -160,9 +177,7 @@ class Central(Epochs):
                 bad += spoiled
                 share = [i for i in share if i not in spoiled]
                 continue
-            batch = batch.to(self.world.device)
-            noise = Noise(self.rates, self.run_recipe.seed, self.progress.epoch, batch.ids)
-            losses, _ = self.losses(batch, noise)
+            losses = self.heard(batch)
             values = losses.tolist()
             wrong = [i for i, value in zip(share, values, strict=True) if not math.isfinite(value)]
             if not wrong:
@@ -175,10 +190,19 @@ class Central(Epochs):
         loss, counted, weight, left_out, *heard = self.world.total(
             [math.fsum(values), len(share), self.weight(share), len(bad), *counts.values()]
         )
-        silent = [lang for lang, count in zip(counts, heard, strict=True) if not count]
+        self.leave_idle([lang for lang, count in zip(counts, heard, strict=True) if not count])
+        return Heard(loss, int(counted), int(weight), self.name_non_finite(bad) if left_out else [])
+
+    def heard(self, batch: Batch) -> Tensor:
+        """The losses (B,) of a batch in training."""
+        batch = batch.to(self.world.device)
+        noise = Noise(self.rates, self.run_recipe.seed, self.progress.epoch, batch.ids)
+        return self.losses(batch, noise)[0]
+
+    def leave_idle(self, silent: Sequence[str]) -> None:
+        """Let the optimiser pass over the layers of languages that a batch does not have."""
         idle = {name for lang in silent for name in self.model.branches[lang]}
         self.optimizer.idle = {name for name in self.optimizer.names if layer_of(name) in idle} if idle else ()
-        return Heard(loss, int(counted), int(weight), self.name_non_finite(bad) if left_out else [])
 
     def losses(self, batch: Batch, noise: Noise | None) -> tuple[Tensor, list[Answer]]:
         """Losses (B,), and the answer of each head. The loss is fp32 also where the model runs in bf16."""
@@ -195,13 +219,15 @@ class Central(Epochs):
 
         NaN where no utterance counted.
         """
-        if not counted:
-            return math.nan
+        return float(self.combine(planned / counted)) if counted else math.nan
+
+    def combine(self, factor: float) -> Tensor:
+        """Sum gradients over processes, times a factor, clip; gives the norm before clipping, a scalar."""
         self.world.add_gradients(self.optimizer.parameters)
-        if counted != planned:
-            torch._foreach_mul_(self.optimizer.gradients(), planned / counted)
+        if factor != 1.0:
+            torch._foreach_mul_(self.optimizer.gradients(), factor)
         limit = self.recipe.max_gradient_norm
-        return float(self.optimizer.clip_gradients(limit) if limit else self.optimizer.gradient_norm())
+        return self.optimizer.clip_gradients(limit) if limit else self.optimizer.gradient_norm()
 
     def skip(self, indices: Sequence[int], what: str) -> None:
         """Leave weights, buffers and optimiser as if this batch had not been; Diverged after too many in a row."""
@@ -214,6 +240,54 @@ class Central(Epochs):
         most = self.recipe.max_skipped_steps
         if self.progress.skipped > most:
             raise Diverged(self.advice(f"{most + 1} steps in a row have no finite gradient, the last on {ids}"))
+
+    # --- what `deferred` asks -----------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Know what became of every step: see `Learner`."""
+        if self.deferred:
+            began = time.perf_counter()
+            self.deferred.settle()
+            self.progress.sums.seconds += time.perf_counter() - began
+
+    def prepare_share(self, indices: Sequence[int]) -> Batch | None:
+        """This process's share of a batch; None where it has none."""
+        share = list(self.world.share(indices))
+        if not share:
+            return None
+        return self.prepared.take(share) if self.prepared else self.prepare(share, self.augment())
+
+    def attempt(self, batch: Batch | None, indices: Sequence[int]) -> Tensor:
+        """Gradients as of `accumulate`, whatever the losses are; gives those of this process's share, unread."""
+        self.optimizer.zero_grad()
+        present = {self.examples.head(i) for i in indices}
+        self.leave_idle([lang for lang in self.tasks if lang not in present])
+        if batch is None:
+            return torch.zeros(0, device=self.world.device)
+        losses = self.heard(batch)
+        (losses.sum() / self.weight(indices)).backward()  # type: ignore[no-untyped-call]
+        return losses.detach()
+
+    def outcome(self, losses: Tensor, norm: Tensor, spoiled: bool) -> Tensor:
+        """What is to be known of a step, on the device: losses, and last the norm. Of several processes, their sum."""
+        told = losses.double()
+        if self.world.size > 1:
+            told = told.sum(0, keepdim=True) + (math.nan if spoiled else 0.0)
+            torch.distributed.all_reduce(told)
+        return torch.cat([told, norm.detach().double().unsqueeze(0)])
+
+    def count_all(self, indices: Sequence[int], values: Sequence[float], norm: float) -> None:
+        """Add up a step whose losses were all finite."""
+        self.add_step(Heard(math.fsum(values), len(indices), self.weight(indices), []), norm)
+
+    def take_again(self, indices: Sequence[int]) -> None:
+        """Take the last step once more, carefully."""
+        progress, prepared = self.progress, self.prepared
+        self.prepared = None  # it is further on
+        progress.step, progress.batch = progress.step - 1, progress.batch - 1
+        self.carefully(indices)
+        progress.step, progress.batch = progress.step + 1, progress.batch + 1
+        self.prepared = prepared
 
     # --- dev ----------------------------------------------------------------------------------
 

@@ -111,6 +111,7 @@ class Clients:
                 central.progress.epoch = epoch
                 for batch in central.batches(epoch):
                     central.step(batch)
+                central.settle()
         except Diverged as error:
             diverged = str(error)
         audio, sums = central.progress.audio_seconds, central.progress.sums

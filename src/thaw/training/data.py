@@ -20,6 +20,7 @@ from torch import Tensor
 from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.errors import UserError
 from thaw.frontends import features
+from thaw.placing import on_device, pinned
 from thaw.randomness import rng
 from thaw.tasks import Task
 from thaw.training.augment import Augment
@@ -65,11 +66,11 @@ class Batch:
 
     def pinned(self) -> Batch:
         """The same batch with its features in memory that a GPU copies by itself."""
-        return replace(self, x=self.x.pin_memory())
+        return replace(self, x=pinned(self.x))
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its features on `device`; from pinned memory, nobody waits for the copy."""
-        return replace(self, x=self.x.to(device, non_blocking=self.x.is_pinned()))
+        """The same batch with its features on `device`; nobody waits for the copy."""
+        return replace(self, x=on_device(self.x, device))
 
 
 class Examples:

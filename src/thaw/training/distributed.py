@@ -26,13 +26,13 @@ class World:
 
     @classmethod
     def join(cls, device: torch.device) -> World:
-        """The world torchrun describes in the environment: gloo between CPUs, NCCL between GPUs. Alone without it."""
+        """The world torchrun describes in the environment: gloo between hosts, NCCL between GPUs. Alone without it."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls(device=device)
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         return cls(torch.distributed.get_rank(), size, device)
 
     def leave(self) -> None:
@@ -50,10 +50,10 @@ class World:
         return items if self.size == 1 else items[self.rank :: self.size]
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """Each value summed over the processes."""
+        """Each value summed over the processes: from host to host, so that no GPU is waited for."""
         if self.size == 1:
             return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        tensor = torch.tensor(values, dtype=torch.float64)
         torch.distributed.all_reduce(tensor)
         summed: list[float] = tensor.tolist()
         return summed

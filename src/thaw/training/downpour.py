@@ -29,6 +29,8 @@ Weights = list[Tensor]  # of the trainable parameters, in the optimiser's order
 class Downpour(Central):
     """Model and server of the simulation; `central` holds the rest."""
 
+    defers = False
+
     def __init__(self, spec: DownpourSpec, *args: Any) -> None:
         super().__init__(*args)
         self.spec = spec

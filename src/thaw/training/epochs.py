@@ -87,6 +87,9 @@ class Epochs:
         """Copy the weights as they are judged now."""
         self.kept[snapshot] = Kept(self.progress.epoch, copied(self.weights()), copied(self.optimizer.state()))
 
+    def settle(self) -> None:
+        """See `Learner`: here nothing is put off."""
+
     # --- what a session asks ------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:

@@ -43,6 +43,8 @@ INVISIBLE = 2.0**-22  # of a tensor's largest number: what single precision need
 class Federated(Central):
     """A central learner whose step is a round: it has the server's weights, its optimiser, and the clients' names."""
 
+    defers = False  # its clients' steps are
+
     def __init__(
         self,
         run: RunRecipe,

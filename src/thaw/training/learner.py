@@ -53,6 +53,12 @@ class Learner(Protocol):
     def run(self) -> Iterator[Moment]:
         """Train from the present place to the end, yielding after every unit of work. Raises Diverged."""
 
+    def settle(self) -> None:
+        """Know what became of all that was done: of a GPU, a step may still be to be read. Wanted before it is saved.
+
+        All processes are to call it between the same two units of work, or in a unit of work each. Raises Diverged.
+        """
+
     def tensors(self) -> dict[str, Tensor]:
         """With `facts`, all that another process needs to go on to the same bits."""
 

@@ -206,8 +206,8 @@ class NovoGrad(Moments):
         v = torch.stack(second)
         v = torch.where(v == 0, squares, beta2 * v + (1.0 - beta2) * squares)
         torch._foreach_copy_(second, list(v.unbind()))
-        # Plain numbers let one kernel divide many tensors, which more than pays for waiting for them here.
-        updates = torch._foreach_div(gradients, (v.sqrt() + self.epsilon).tolist())
+        # Plain numbers would let one kernel divide many tensors, but they are only known when the device is done.
+        updates = torch._foreach_div(gradients, list((v.sqrt() + self.epsilon).unbind()))
         if self.weight_decay:
             torch._foreach_add_(updates, parameters, alpha=self.weight_decay)
         torch._foreach_mul_(m, beta1)

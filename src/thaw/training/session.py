@@ -187,6 +187,7 @@ class Session:
 
     def save(self, learner: Learner) -> None:
         """Write a checkpoint, and before it the weights that it names."""
+        learner.settle()
         if not self.world.leads:
             return
         began = time.monotonic()

@@ -27,6 +27,7 @@ from thaw.models.awd_lstm import AwdLstm, Masks, Reading, State, detached
 from thaw.randomness import rng
 from thaw.surgery.surgery import Surgery
 from thaw.tasks.language_model import LanguageModelling, nats, regularised
+from thaw.training.deferred import Held, Told
 from thaw.training.epochs import Epochs
 from thaw.training.learner import Diverged, Moment
 from thaw.training.optim import Optimizer
@@ -85,6 +86,21 @@ def cuts(length: int, spec: LanguageTaskSpec, seed: int, epoch: int) -> list[Cut
     return found
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A step whose outcome may still be on its way."""
+
+    units: int  # that it predicts
+    told: Told  # their mean loss, and the norm of the gradient
+    before: State | None
+    behind: State
+
+    @property
+    def finite(self) -> bool:
+        """Whether its gradient is."""
+        return math.isfinite(self.told.read()[1])
+
+
 class Streams(Epochs):
     """Model, optimiser, text, hidden state and position of one training."""
 
@@ -108,6 +124,8 @@ class Streams(Epochs):
         self.dev_streams = dev.streams(self.spec.dev_streams).to(device)
         self.rates = model.rates(surgery.frozen_layers if surgery.frozen.dropout == "off" else ())
         self.state: State | None = None  # behind the last step of this epoch
+        self.held = Held(optimizer) if device.type == "cuda" else None  # where steps are read one step later
+        self.pending: Pending | None = None
         self.steps = self.recipe.epochs * len(self.cuts(1))  # about as many as there will be, but for an early stop
 
     def cuts(self, epoch: int) -> list[Cut]:
@@ -124,6 +142,7 @@ class Streams(Epochs):
             while self.progress.batch < len(pieces):
                 self.step(pieces[self.progress.batch])
                 yield Moment.STEP
+            self.settle()
             self.close_epoch((yield from self.evaluate()))
             yield Moment.EPOCH
 
@@ -131,28 +150,64 @@ class Streams(Epochs):
         """One optimiser step on one piece of all streams."""
         began = time.perf_counter()
         progress, sums = self.progress, self.progress.sums
+        pending = self.attempt(piece)
+        if not self.put_in_order():  # it read with weights that are no more
+            pending = self.attempt(piece)
+        if self.held:
+            self.held.hold()
+            self.pending = pending
+        elif pending.finite:
+            self.count(pending)
+        else:
+            self.skip()
+        if self.held or pending.finite:
+            self.optimizer.step(self.learning_rate(progress.step + 1) * piece.drawn / self.spec.bptt)
+            self.state = pending.behind
+        sums.steps += 1
+        sums.seconds += time.perf_counter() - began
+        progress.step += 1
+        progress.batch += 1
+
+    def attempt(self, piece: Cut) -> Pending:
+        """Gradients of a piece, clipped."""
         targets = self.streams[:, piece.start + 1 : piece.stop + 1]
-        masks = Masks(self.rates, self.run_recipe.seed, progress.step, len(targets))
+        masks = Masks(self.rates, self.run_recipe.seed, self.progress.step, len(targets))
         self.optimizer.zero_grad()
         reading = self.read(self.streams[:, piece.start : piece.stop], self.state, masks)
         loss = nats(reading.logits, targets).mean()
         whole = regularised(loss, reading, self.spec.activation, self.spec.temporal_activation)
         whole.backward()  # type: ignore[no-untyped-call]
         limit = self.recipe.max_gradient_norm
-        norm = float(self.optimizer.clip_gradients(limit) if limit else self.optimizer.gradient_norm())
-        if math.isfinite(norm):
-            self.optimizer.step(self.learning_rate(progress.step + 1) * piece.drawn / self.spec.bptt)
-            self.state = detached(reading.state)
-            sums.loss += float(loss.detach()) * targets.numel()
-            sums.weight += targets.numel()
-            sums.gradient_norm += norm
-            progress.skipped = 0
-        else:
-            self.skip()
-        sums.steps += 1
-        sums.seconds += time.perf_counter() - began
-        progress.step += 1
-        progress.batch += 1
+        norm = self.optimizer.clip_gradients(limit) if limit else self.optimizer.gradient_norm()
+        told = Told(torch.stack([loss.detach(), norm.detach()]))
+        return Pending(targets.numel(), told, self.state, detached(reading.state))
+
+    def count(self, pending: Pending) -> None:
+        """Add up a step that was taken."""
+        sums, (loss, norm) = self.progress.sums, pending.told.read()
+        sums.loss += loss * pending.units
+        sums.weight += pending.units
+        sums.gradient_norm += norm
+        self.progress.skipped = 0
+
+    def put_in_order(self) -> bool:
+        """Read the step that was taken on trust: True where it may stand, False where it is as if it had not been."""
+        pending, self.pending = self.pending, None
+        if pending is None or self.held is None:
+            return True
+        if pending.finite:
+            self.count(pending)
+            return True
+        self.held.restore()
+        self.state = pending.before
+        self.progress.step -= 1
+        self.skip()
+        self.progress.step += 1
+        return False
+
+    def settle(self) -> None:
+        """See `Learner`."""
+        self.put_in_order()
 
     def read(self, units: Tensor, state: State | None, masks: Masks | None = None) -> Reading:
         """What the model makes of a piece; in bf16 where the recipe says so."""
