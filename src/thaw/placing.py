@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -20,3 +22,8 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
 def pinned(tensor: Tensor) -> Tensor:
     """A copy in memory that a GPU reads by itself."""
     return tensor.pin_memory()
+
+
+def rows_of(tensor: Tensor, rows: Sequence[int]) -> Tensor:
+    """These rows of a tensor, wherever it is."""
+    return tensor[on_device(torch.tensor(rows, dtype=torch.int64), tensor.device)]

@@ -28,6 +28,7 @@ from thaw.tasks import tasks_for
 from thaw.tasks.ctc import ctc_loss
 from thaw.training.central import Central
 from thaw.training.data import read_examples
+from thaw.training.deferred import Deferred
 from thaw.training.distributed import World
 from thaw.training.forward import Answer
 from thaw.training.judging import Dev
@@ -416,7 +417,9 @@ def train_as_rank(folder: Path, rank: int, size: int, port: int, results: Any, h
     (folder / str(rank)).mkdir()
     world = World.join(torch.device("cpu"))
     said: list[str] = []
+    deferred = how.pop("deferred", False)
     learner = make_learner(folder / str(rank), world, said, epochs=2, batch_size=5, **how)
+    learner.deferred = Deferred(learner) if deferred else None
     poison(learner, learner.examples.utterances[0].id)
     statistics = torch.tensor([float(rank)])
     learner.model.register_buffer("statistics", statistics)  # as batch norm has them, of its own process's utterances
@@ -426,7 +429,7 @@ def train_as_rank(folder: Path, rank: int, size: int, port: int, results: Any, h
     world.leave()
 
 
-@pytest.mark.parametrize("how", [{}, BOTH_HEADS], ids=["ctc", "ctc-attention"])
+@pytest.mark.parametrize("how", [{}, BOTH_HEADS, {"deferred": True}], ids=["ctc", "ctc-attention", "deferred"])
 def test_two_processes_train_as_one(tmp_path: Path, how: dict[str, Any]) -> None:
     """Batches of 5 over 2 processes: shares are uneven, and the last batch of 24 leaves shares of 2 and 2."""
     context = multiprocessing.get_context("forkserver")
@@ -442,7 +445,7 @@ def test_two_processes_train_as_one(tmp_path: Path, how: dict[str, Any]) -> None
     (_, rows, parameters, statistics, said), (_, other_rows, other_parameters, other_statistics, _) = leader, other
     for process in ranks:
         process.join(30)
-    alone = make_learner(tmp_path, epochs=2, batch_size=5, **how)
+    alone = make_learner(tmp_path, epochs=2, batch_size=5, **{k: v for k, v in how.items() if k != "deferred"})
     poison(alone, alone.examples.utterances[0].id)
     expected = run_to_end(alone)
     assert parameters == other_parameters

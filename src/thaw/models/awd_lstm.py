@@ -13,17 +13,16 @@ Shapes: B streams, T units, E embedding, H hidden, V classes.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from thaw.config.awd_lstm import AwdLstmSpec
 from thaw.models.layered import Drop, Layer, LayeredModel, Noise
+from thaw.models.lstm import through
 from thaw.units import EVERY, ByLanguage
 
 State = tuple[tuple[Tensor, Tensor], ...]  # of each LSTM: h and c, (1, B, H)
@@ -77,12 +76,7 @@ class Recurrent(Layer):
         self, x: Tensor, state: tuple[Tensor, Tensor] | None, mask: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """(B, T, F) -> (B, T, H) and the state behind it; `mask` (4H, H) drops weights from hidden to hidden state."""
-        weights = {} if mask is None else {"weight_hh_l0": self.recurrent * mask}
-        with warnings.catch_warnings():
-            # The masked matrix is new in each step, so cuDNN copies all four into one buffer; that is small beside it.
-            warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
-            output, after = functional_call(self.lstm, weights, (x,) if state is None else (x, state))
-        return output, after
+        return through(self.lstm, x, state, None if mask is None else self.recurrent * mask)
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Uniform in ±1/sqrt(H), as torch draws all four tensors."""

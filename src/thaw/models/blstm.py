@@ -7,7 +7,6 @@ Shapes: B batch, T frames, F features, C cells in each direction, P units of a p
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from thaw.config.rnn import BlstmSpec
 from thaw.models.layered import Drop, Layer
+from thaw.models.lstm import lstm
 from thaw.models.normalising import Normaliser
 from thaw.placing import on_device
 
@@ -61,11 +61,7 @@ class Blstm(nn.Module):
             given, *others = (getattr(self, f"{name}{way}") for name in WEIGHTS)
             weights += [torch.cat([given, gate], dim=1), *others]
         state = x.new_zeros(2, len(x), self.cells)
-        with warnings.catch_warnings():
-            # cuDNN copies the tensors into one buffer at each call; that is small beside the layer's own work.
-            warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
-            y, _, _ = torch.lstm(x, (state, state), weights, True, 1, 0.0, self.training, True, True)
-        return y
+        return lstm(x, (state, state), weights, self.training, both_ways=True)[0]
 
 
 class ProjectedBlstm(Layer):

@@ -7,7 +7,6 @@ Shapes: B batch, T frames, F features, H hidden units, V classes.
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from thaw.config.models import DeepSpeechSpec
 from thaw.frontends import dimension
 from thaw.models.layered import Drop, Layer, LayeredModel, with_heads
+from thaw.models.lstm import lstm
 from thaw.placing import on_device
 from thaw.units import ByLanguage
 
@@ -83,11 +83,7 @@ class Lstm(Layer):
         """(B, T, F) -> (B, T, H), from a zero state; padding comes after the utterance, so it cannot reach back."""
         state = x.new_zeros(1, len(x), self.weight_hh.shape[1])
         weights = [self.weight_ih, self.weight_hh, self.bias, torch.zeros_like(self.bias)]
-        with warnings.catch_warnings():
-            # cuDNN copies the four tensors into one buffer at each call; that is small beside the layer's own work.
-            warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
-            y, _, _ = torch.lstm(x, (state, state), weights, True, 1, 0.0, self.training, False, True)
-        return y, lengths
+        return lstm(x, (state, state), weights, self.training)[0], lengths
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Glorot uniform for each of the eight gate matrices, zero bias (the forget gate's too)."""

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from thaw.models.layered import Drop, Labels, Layer, LayeredModel, Noise, keep
+from thaw.models.lstm import State, through
 from thaw.units import EVERY, ByLanguage, of_language
 
 MOST_LABELS = 10  # of one frame, in the search: a model that has learnt nothing might never say blank
-
-State = tuple[Tensor, Tensor]  # of the LSTM: (1, N, P) each
 
 
 class Joint(Layer):
@@ -42,7 +41,7 @@ class Joint(Layer):
     def scores(self, x: Tensor, labels: Labels, drop: Drop) -> Tensor:
         """Frames (B, T, D) and labels (B, U) -> logits (B, T, U + 1, V): of what follows each number of labels."""
         begun = torch.cat([labels.ids.new_full((len(labels.ids), 1), self.blank), labels.ids], dim=1)
-        predicted, _ = self.prediction(self.embedding(begun))
+        predicted, _ = through(self.prediction, self.embedding(begun))
         return self.joined(x.unsqueeze(2), drop(predicted).unsqueeze(1))
 
     def joined(self, x: Tensor, predicted: Tensor) -> Tensor:
@@ -52,8 +51,7 @@ class Joint(Layer):
 
     def step(self, labels: Tensor, state: State | None) -> tuple[Tensor, State]:
         """The prediction (N, P) behind one more label (N,) each."""
-        predicted, state = self.prediction(self.embedding(labels.unsqueeze(1)), state)
-        assert state is not None
+        predicted, state = through(self.prediction, self.embedding(labels.unsqueeze(1)), state)
         return predicted.squeeze(1), state
 
     def reset_parameters(self, generator: torch.Generator) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.errors import UserError
 from thaw.frontends import features
-from thaw.placing import on_device, pinned
+from thaw.placing import on_device, pinned, rows_of
 from thaw.randomness import rng
 from thaw.tasks import Task
 from thaw.training.augment import Augment
@@ -56,7 +56,7 @@ class Batch:
         targets = torch.split(self.targets, self.target_lengths.tolist())
         return Batch(
             ids=tuple(self.ids[row] for row in rows),
-            x=self.x[list(rows)],
+            x=rows_of(self.x, rows),
             lengths=self.lengths[list(rows)],
             targets=torch.cat([targets[row] for row in rows]),
             target_lengths=self.target_lengths[list(rows)],

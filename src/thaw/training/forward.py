@@ -5,14 +5,14 @@ Shapes: B batch, T frames, H units of the last shared layer, U labels, V classes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from thaw.models.layered import Labels, LayeredModel, Noise
-from thaw.placing import on_device
+from thaw.placing import on_device, rows_of
 from thaw.training.data import Batch
 from thaw.units import EVERY
 
@@ -47,13 +47,8 @@ def forward(model: LayeredModel, batch: Batch, noise: Noise | None, done: int = 
     for lang in sorted(set(batch.langs)):
         rows = [row for row, its in enumerate(batch.langs) if its == lang]
         its_noise = noise.part(rows) if noise else None
-        answers.append(_answer(model, lang, rows, batch.part(rows), part_of(encoded, rows), frames[rows], its_noise))
+        answers.append(_answer(model, lang, rows, batch.part(rows), rows_of(encoded, rows), frames[rows], its_noise))
     return answers
-
-
-def part_of(x: Tensor, rows: Sequence[int]) -> Tensor:
-    """These rows of a batch's tensor."""
-    return x[on_device(torch.tensor(rows), x.device)]
 
 
 def _answer(
