@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench._document import block, described, replaced
-from bench._verdict import MARK
+from bench._verdict import MARK, SKIPPED
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Size:
     toy: tuple[str, ...] = ()
 
 
+_SHORT = ("--rounds", "1", "--epochs", "1", "--batches", "2")
 BENCHES = {
     "alignment": Size(toy=("--train", "60", "--test", "6")),
     "audio": Size(toy=("--clips", "4", "--rounds", "1")),
@@ -54,6 +55,8 @@ BENCHES = {
     "dag": Size(toy=("250", "500")),
     "decoding": Size(toy=("--utterances", "3", "--sentences", "300")),
     "freezing": Size(toy=("--hidden", "8", "--batch", "2", "--rounds", "1")),
+    "gpu": Size(toy=("--device", "cpu", "--size", "toy", "--precision", "bf16", *_SHORT, "--depths", "2")),
+    "limits": Size(toy=("--size", "toy", *_SHORT)),
     "overhead": Size(toy=("--jobs", "2")),
     "probing": Size(toy=("--minutes", "0.05", "--variant", "mini-5x2")),
     "rank_coverage": Size(toy=("--trials", "2")),
@@ -63,7 +66,7 @@ BENCHES = {
 
 
 def run(name: str, arguments: tuple[str, ...], out: Path) -> tuple[int, list[str]]:
-    """Run one bench, showing its output and keeping it; its exit status and its verdicts."""
+    """Run one bench, showing its output and keeping it; its exit status and its verdicts, or why it has none."""
     found = []
     command = [sys.executable, "-u", "-m", f"bench.{name}", *arguments]
     with (out / f"{name}.txt").open("w", encoding="utf-8") as kept:
@@ -72,7 +75,7 @@ def run(name: str, arguments: tuple[str, ...], out: Path) -> tuple[int, list[str
         for line in process.stdout:
             print(line, end="", flush=True)
             kept.write(line)
-            found += [line.removeprefix(MARK).strip()] if line.startswith(MARK) else []
+            found += [line.removeprefix(MARK).strip()] if line.startswith((MARK, SKIPPED)) else []
     return process.wait(), found
 
 
@@ -106,7 +109,7 @@ def main() -> None:
         about = described(" ".join(["python -m bench." + name, *size])) if arguments.write else ""
         status, found = run(name, size, arguments.out)
         failed += status != 0
-        if arguments.write and not status:
+        if arguments.write and not status and not any(line.startswith(SKIPPED) for line in found):
             write(arguments.write, name, (arguments.out / f"{name}.txt").read_text(encoding="utf-8"), about)
         said = [f"FAILED with status {status}: see {arguments.out / name}.txt"] if status else found or ["no verdict"]
         summary += [f"{name:11} {line}" for line in said]

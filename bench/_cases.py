@@ -145,8 +145,15 @@ def letters(classes: int) -> str:
     return " " + "".join(chr(0x4E00 + number) for number in range(classes - 1))
 
 
-def recipe_of(name: str, size: Size, epochs: int, changes: Mapping[str, Any], freeze: Sequence[str] = ()) -> RunRecipe:
-    """The recipe of a run from scratch; it ends after `epochs`, and keeps its best one alone.
+def recipe_of(
+    name: str,
+    size: Size,
+    epochs: int,
+    changes: Mapping[str, Any],
+    freeze: Sequence[str] = (),
+    start: str = "scratch",
+) -> RunRecipe:
+    """The recipe of a run; it ends after `epochs`, and keeps its best one alone.
 
     Frozen layers stand still: no dropout in them.
     """
@@ -166,6 +173,7 @@ def recipe_of(name: str, size: Size, epochs: int, changes: Mapping[str, Any], fr
             "alignments": ["noise"] if frames else [],
             "seed": 1,
             "recipe": recipe,
+            "start": start,
             "freeze": list(freeze),
             **({"frozen": {"dropout": "off"}} if freeze else {}),
         }

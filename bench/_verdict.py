@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MARK = "verdict: "
+SKIPPED = "skipped: "  # begins the only line of a bench that has nothing to measure on here
 
 
 def verdict(what: str, figure: float, *, least: float | None = None, most: float | None = None) -> None:

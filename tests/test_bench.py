@@ -5,17 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+import torch
 from bench.__main__ import BENCHES
 from bench._cases import CASES
 from bench._document import block, names_in, replaced
+from bench._traffic import Counter
+from bench.freezing import CLASSES, predicted
 
 from thaw.config.models import ModelSpec
+from thaw.config.run import RunRecipe
+from thaw.frontends import dimension
+from thaw.models import build
 
+RUN = {"version": 1, "alphabet": " a", "corpora": ["noise"], "seed": 1, "recipe": {"epochs": 1}}
 REPOSITORY = Path(__file__).resolve().parents[1]
-QUICK = ("audio", "augment", "converters", "decoding", "freezing", "overhead", "probing", "throughput")
+QUICK = ("audio", "augment", "converters", "decoding", "freezing", "limits", "overhead", "probing", "throughput")
 
 
 def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -100,3 +107,21 @@ def test_speeds_are_measured_of_every_kind_of_model() -> None:
     union = get_args(get_args(ModelSpec)[0])
     kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in union}
     assert {case.model(size)["kind"] for case in CASES.values() for size in ("mini", "published")} == kinds
+
+
+@pytest.mark.parametrize(
+    ("plain", "per_frame"),
+    [({"kind": "deepspeech", "hidden": 32}, 1), ({"kind": "quartznet", "variant": "mini-3x1"}, 2)],
+)
+def test_counted_multiplications_are_those_of_the_formulas(plain: dict[str, Any], per_frame: int) -> None:
+    spec = RunRecipe.model_validate({**RUN, "model": plain}).model
+    model = build(spec, CLASSES)
+    model.initialise(1)
+    frames, batch = 48, 3  # QuartzNet pads to 16
+    x = torch.randn(batch, frames, dimension(spec.frontend))
+    with Counter() as counter:
+        logits, _ = model.train()(x, torch.full((batch,), frames))
+        logits.sum().backward()
+    expected = 2 * predicted(spec, ()) * batch * frames / per_frame
+    # The formula takes a layer as one sum: it has no gradient for what the first layer's own two halves pass on.
+    assert counter.flops == pytest.approx(expected, rel=0.02)

@@ -43,6 +43,15 @@ def test_a_killed_training_goes_on_to_the_same_bits(
     assert read_json(net.outputs("whole")["record"])["checks"]["start"]["trainable"]
 
 
+def test_a_transducer_trains_in_bf16(bench: Bench) -> None:
+    """Dev too, whose search goes through the weights as they are kept."""
+    net = bench.with_recipe(**ADAM, task={"kind": "rnnt"}, precision="bf16")
+    net.recipe["model"] = {**CONFORMER, "head": "rnnt"}
+    code, err = net.run("out")
+    assert code == 0, err
+    assert read_json(net.outputs("out")["record"])["epochs"] == 2
+
+
 def frozen(done: int) -> RunRecipe:
     run = recipe([], epochs=2, learning_rate=0.0005, optimizer="sgd")  # Adam would make much of a gradient that is 0
     run = run.model_copy(update={"model": ConformerSpec.model_validate({**CONFORMER, "norm": "group"})})

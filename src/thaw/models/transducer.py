@@ -105,6 +105,7 @@ class Transducer(LayeredModel):
         found: list[list[int]] = [[] for _ in x]
         last = torch.full((len(x),), joint.blank, device=x.device)
         predicted, (hidden, cell) = joint.step(last, None)
+        x = x.to(predicted.dtype)  # a training in bf16 has encoded it in that
         for frame in range(x.shape[1]):
             rows = (lengths.to(x.device) > frame).nonzero().squeeze(1)
             for _ in range(MOST_LABELS):
