@@ -115,6 +115,15 @@ def test_the_default_config_is_valid() -> None:
         ({"scoring": {"level": 1.0}}, ["scoring.level", "less than 1"]),
         ({"recipes": {"finetune": {"batch_size": 10**9}}}, ["batch_size", "100000"]),
         ({"recipes": {"finetune": {"epochs": 10**500}}}, ["epochs", "digits"]),
+        ({"recipes": {"finetune": {"batch_seconds": 60, "batch_size": 12}}}, ["batch_seconds", "leave one"]),
+        (
+            {"recipes": {"finetune": {"batch_seconds": 60, "batch_size": 24, "drop_last": True}}},
+            ["drop_last: no batch"],
+        ),
+        (
+            {"recipes": {"finetune": {"batch_seconds": 60, "batch_size": 24, "microbatch_seconds": 60}}},
+            ["microbatch_seconds", "one part"],
+        ),
         ({"studies": {"freezing": {"seeds": [1, 1, 1]}}}, ["freezing.seeds", "1 is given twice"]),
         ({"studies": {"freezing": {"seeds": list(range(1001))}}}, ["freezing.seeds", "1000"]),
         ({"studies": {"freezing": {"style": {"scratch": "blau"}}}}, ["style.scratch", "no colour", "'blau'"]),

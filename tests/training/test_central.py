@@ -193,15 +193,19 @@ def test_augmentation_changes_training_utterances_and_leaves_dev_alone(make: Mak
     assert row["audio_seconds"] == pytest.approx(plain.examples.seconds(range(24)))  # as the manifest has it
 
 
+@pytest.mark.parametrize("size", [{}, {"batch_size": 24, "batch_seconds": 8.0, "microbatch_seconds": 3.0}])
 @pytest.mark.parametrize("done", [1, 4, 8])  # moments: two in the middle of an epoch, one before its last dev batch
-def test_a_training_taken_up_in_mid_epoch_ends_in_the_same_bits(make: MakeLearner, done: int) -> None:
-    whole = make(**AUGMENTED)
+def test_a_training_taken_up_in_mid_epoch_ends_in_the_same_bits(
+    make: MakeLearner, done: int, size: dict[str, Any]
+) -> None:
+    how = {**AUGMENTED, **size}
+    whole = make(**how)
     run_to_end(whole)
-    broken = make(**AUGMENTED)
+    broken = make(**how)
     run = broken.run()
     for _ in range(done):
         next(run)
-    resumed = make(**AUGMENTED)
+    resumed = make(**how)
     resumed.model.load_state_dict(broken.model.state_dict())
     resumed.optimizer.restore(broken.optimizer.state())
     resumed.progress = Progress.from_plain(json.loads(json.dumps(broken.progress.plain())))
@@ -418,7 +422,7 @@ def train_as_rank(folder: Path, rank: int, size: int, port: int, results: Any, h
     world = World.join(torch.device("cpu"))
     said: list[str] = []
     deferred = how.pop("deferred", False)
-    learner = make_learner(folder / str(rank), world, said, epochs=2, batch_size=5, **how)
+    learner = make_learner(folder / str(rank), world, said, epochs=2, **{"batch_size": 5, **how})
     learner.deferred = Deferred(learner) if deferred else None
     poison(learner, learner.examples.utterances[0].id)
     statistics = torch.tensor([float(rank)])
@@ -429,7 +433,17 @@ def train_as_rank(folder: Path, rank: int, size: int, port: int, results: Any, h
     world.leave()
 
 
-@pytest.mark.parametrize("how", [{}, BOTH_HEADS, {"deferred": True}], ids=["ctc", "ctc-attention", "deferred"])
+BY_SECONDS = {"batch_size": 24, "batch_seconds": 6.0, "microbatch_seconds": 2.0}
+HOW = {
+    "ctc": {},
+    "ctc-attention": BOTH_HEADS,
+    "deferred": {"deferred": True},
+    "by seconds": BY_SECONDS,
+    "by seconds, deferred": {**BY_SECONDS, "deferred": True},
+}
+
+
+@pytest.mark.parametrize("how", HOW.values(), ids=HOW)
 def test_two_processes_train_as_one(tmp_path: Path, how: dict[str, Any]) -> None:
     """Batches of 5 over 2 processes: shares are uneven, and the last batch of 24 leaves shares of 2 and 2."""
     context = multiprocessing.get_context("forkserver")
@@ -445,7 +459,8 @@ def test_two_processes_train_as_one(tmp_path: Path, how: dict[str, Any]) -> None
     (_, rows, parameters, statistics, said), (_, other_rows, other_parameters, other_statistics, _) = leader, other
     for process in ranks:
         process.join(30)
-    alone = make_learner(tmp_path, epochs=2, batch_size=5, **{k: v for k, v in how.items() if k != "deferred"})
+    plain = {"batch_size": 5, **{key: value for key, value in how.items() if key != "deferred"}}
+    alone = make_learner(tmp_path, epochs=2, **plain)
     poison(alone, alone.examples.utterances[0].id)
     expected = run_to_end(alone)
     assert parameters == other_parameters

@@ -76,6 +76,8 @@ CASES = [
     ({"optimizer": "adadelta", "learning_rate": 1.0}, whole_batch),
     ({"optimizer": "asgd"}, infinite),
     ({"optimizer": "adagrad"}, steep),
+    ({"dropout": 0.1, "microbatch_seconds": 3.0}, quiet),
+    ({"model": QUARTZNET, "microbatch_seconds": 3.0}, infinite),
 ]
 
 

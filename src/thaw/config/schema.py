@@ -116,6 +116,7 @@ class AugmentationSpec(Strict):
     cutout: CutoutSpec | None = None
 
 
+BATCH_SIZE = 24
 Optimizer = Literal["adam-tf", "novograd", "sgd", "adagrad", "adadelta", "adam", "adamw", "asgd", "nt-asgd"]
 
 
@@ -126,7 +127,10 @@ class RecipeSpec(Strict):
     task: TaskSpec = CTC  # what is learnt
     learner: LearnerSpec = CENTRAL  # who takes the steps
     units: UnitsSpec = CHARACTERS  # what the output classes are
-    batch_size: Size = 24  # utterances, over all GPUs
+    batch_size: Size = BATCH_SIZE  # utterances, over all GPUs
+    batch_seconds: Amount = 0.0  # instead of batch_size: audio, as padded to the longest, over all GPUs
+    # Where a batch is too much for memory: parts of at most so many padded seconds, whose gradients add up; 0: off
+    microbatch_seconds: Amount = 0.0
     learning_rate: Some = 5e-4
     optimizer: Optimizer = "adam-tf"  # Adam as TensorFlow has it (epsilon outside the correction)
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
@@ -173,6 +177,12 @@ class RecipeSpec(Strict):
             raise ValueError(f"snapshots: a training of {self.epochs} epochs has no {', '.join(never)}")
         if self.early_stop_epochs and any(map(mean_of, self.snapshots)):
             raise ValueError("snapshots: which epochs are the last is not known where early_stop_epochs may end it")
+        if self.batch_seconds and self.batch_size != BATCH_SIZE:
+            raise ValueError("batch_size: batch_seconds says how large a batch is; leave one of them out")
+        if self.batch_seconds and self.drop_last:
+            raise ValueError("drop_last: no batch of batch_seconds is incomplete; leave it out")
+        if self.microbatch_seconds and 0 < self.batch_seconds <= self.microbatch_seconds:
+            raise ValueError("microbatch_seconds: a batch of batch_seconds has one part; give less, or leave it out")
         if self.language_temperature != 1.0 and self.order != "mixed":
             raise ValueError("language_temperature: without order: mixed, every utterance is heard once")
         if isinstance(self.learner, DownpourSpec) and self.optimizer != "adagrad":
@@ -220,6 +230,8 @@ class RecipeSpec(Strict):
                 "early_stop_epochs: a training would end before it averages; give more than averaging_patience "
                 f"({self.averaging_patience})"
             )
+        if self.batch_seconds or self.microbatch_seconds:
+            raise ValueError("batch_seconds, microbatch_seconds: a language-model reads no audio; it has batch_size")
         if self.dropout or self.augmentation != AugmentationSpec():
             raise ValueError("dropout, augmentation: a language-model has rates of its own, under `models`")
         return self

@@ -38,6 +38,7 @@ BEAM_SPEED = 13_000  # × real time per core, times the beam: 132 × at beam 100
 ALIGNMENT_SPEED = 1_500  # × real time per core, of one iteration of a bootstrap (bench/alignment.py)
 ALIGNMENT_RATE = 1_000_000  # bytes per hour of audio: runs of states and phones
 GMM_SPEED = 60  # × real time per core, of a GMM's recognition (bench/alignment.py)
+BATCH_CLIP_SECONDS = 5.0  # of audio, that an utterance of a batch by seconds is taken to be
 WEIGHT = 4  # bytes per parameter, fp32
 MOMENTS = {"adam-tf": 8, "adam": 8, "adamw": 8, "adadelta": 8}
 MOMENTS |= dict.fromkeys(("novograd", "adagrad", "asgd", "nt-asgd", "sgd"), 4)
@@ -103,7 +104,7 @@ def setting_of(run: Run) -> Setting:
     recipe = run.recipe.recipe
     return Setting(
         model=run.recipe.model,
-        batch_size=recipe.batch_size,
+        batch_size=round(recipe.batch_seconds / BATCH_CLIP_SECONDS) or recipe.batch_size,
         precision=recipe.precision,
         optimizer=recipe.optimizer,
         dropout=recipe.dropout > 0,

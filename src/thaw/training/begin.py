@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import BatchNorm1d
 
 from thaw.config.awd_lstm import AwdLstmSpec
 from thaw.config.learners import DownpourSpec, FederatedSpec, LearnerSpec
@@ -178,6 +179,8 @@ def begin_central(job: Job, first: Prepared, world: World, say: Callable[[str], 
             Activations(split, model, done, world.device, recipe.recipe.precision, trained)
             for split, trained in ((examples, True), (dev, False))
         )
+    if recipe.recipe.microbatch_seconds and any(isinstance(module, BatchNorm1d) for module in model.modules()):
+        say("batch norm normalises each part of microbatch_seconds by itself: gradients are not those of whole batches")
     what = (recipe, model, surgery, optimizer, examples, dev, world, say, done)
     learner = central_or_downpour(recipe.recipe.learner, world, what)
     if not learner.steps_per_epoch:

@@ -20,10 +20,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from thaw.audio.wav import SAMPLE_RATE
 from thaw.config.run import RunRecipe
 from thaw.models.layered import LayeredModel, Noise, layer_of
 from thaw.placing import on_device
 from thaw.surgery.surgery import Surgery
+from thaw.training import cutting
 from thaw.training.ahead import Ahead
 from thaw.training.augment import Augment
 from thaw.training.data import Batch, Examples, epoch_batches
@@ -74,6 +76,7 @@ class Central(Epochs):
         self.rates = surgery.dropout_rates(self.recipe.dropout)
         self.done = done  # layers whose outputs `examples` and `dev` hold, instead of features
         self.buffers = Buffers(model)
+        self.part_buffers = Buffers(model)  # before a part of a batch
         self.deferred = Deferred(self) if self.defers and world.device.type == "cuda" else None
         self.prepared: Ahead[Batch] | None = None  # of the epoch at work; a step alone makes its batch itself
         self.samples = [utterance.samples for utterance in examples.utterances]
@@ -85,9 +88,8 @@ class Central(Epochs):
         """The batches of an epoch; a function of (seed, epoch) alone."""
         recipe = self.recipe
         seed, temperature = self.run_recipe.seed, recipe.language_temperature
-        return epoch_batches(
-            self.samples, recipe.batch_size, recipe.order, recipe.drop_last, seed, epoch, self.langs, temperature
-        )
+        how = (recipe.batch_size, recipe.order, recipe.drop_last, seed, epoch, self.langs, temperature)
+        return epoch_batches(self.samples, *how, recipe.batch_seconds)
 
     def augment(self) -> Augment:
         """What this epoch changes in the training utterances."""
@@ -101,8 +103,8 @@ class Central(Epochs):
         while not self.finished:
             batches = self.batches(self.progress.epoch)
             self.model.train()
-            shares = [list(self.world.share(indices)) for indices in batches[self.progress.batch :]]
-            with Ahead(partial(self.prepare, augment=self.augment()), filter(None, shares)) as self.prepared:
+            ahead = (part for indices in batches[self.progress.batch :] for part in self.parts(indices))
+            with Ahead(partial(self.prepare, augment=self.augment()), ahead) as self.prepared:
                 while self.progress.batch < len(batches):
                     self.step(batches[self.progress.batch])
                     yield Moment.STEP
@@ -153,20 +155,50 @@ class Central(Epochs):
         batch = self.examples.batch(indices, augment)
         return batch.pinned() if self.world.device.type == "cuda" else batch
 
+    def parts(self, indices: Sequence[int]) -> list[list[int]]:
+        """This process's share of a batch, as what goes through the model at once; none where it has no share."""
+        share = list(self.world.share(indices))
+        if not self.recipe.microbatch_seconds:
+            return [share] if share else []
+        slowest = min((1.0, *self.recipe.augmentation.speed))
+        return cutting.parts(share, self.samples, self.recipe.microbatch_seconds * slowest * SAMPLE_RATE)
+
     def weight(self, indices: Iterable[int]) -> int:
         """What utterances count in a mean loss, by their tasks."""
         return sum(self.tasks[self.examples.head(i)].weight(len(self.examples.labels[i])) for i in indices)
 
     def accumulate(self, indices: Sequence[int]) -> Heard:
-        """Gradients of this process's share of (summed losses / weight of the whole batch).
+        """Gradients of this process's share of (summed losses / weight of the whole batch), added up over its parts.
+
+        Gives what was heard over all processes.
+        """
+        self.optimizer.zero_grad()
+        planned, parts = self.weight(indices), self.parts(indices)
+        share, values, bad = list[int](), list[float](), list[int]()
+        for part in parts:
+            if len(parts) > 1:
+                self.part_buffers.hold()
+            held = self.part_buffers if len(parts) > 1 else self.buffers
+            heard_here, losses, left_out_here = self.accumulate_part(part, planned, held)
+            share, values, bad = share + heard_here, values + losses, bad + left_out_here
+        counts = {lang: sum(self.examples.head(i) == lang for i in share) for lang in self.tasks}
+        loss, counted, weight, left_out, *heard = self.world.total(
+            [math.fsum(values), len(share), self.weight(share), len(bad), *counts.values()]
+        )
+        self.leave_idle([lang for lang, count in zip(counts, heard, strict=True) if not count])
+        return Heard(loss, int(counted), int(weight), self.name_non_finite(bad) if left_out else [])
+
+    def accumulate_part(
+        self, share: list[int], planned: int, held: Buffers
+    ) -> tuple[list[int], list[float], list[int]]:
+        """Add the gradients of (summed losses / `planned`) of what goes through the model at once.
 
         Utterances whose loss is not finite are left out by another forward pass without them: masking would not do,
         since zero times infinity is no gradient. Buffers are then what they are without them, and without features that
-        are not finite, which would reach the whole batch through its norms. Gives what was heard over all processes.
+        are not finite, which would reach the whole batch through its norms. Gives the indices that were heard, their
+        losses, and the indices left out; `held` is what buffers were before.
         """
-        planned = self.weight(indices)
-        self.optimizer.zero_grad()
-        share, bad = list(self.world.share(indices)), list[int]()
+        bad: list[int] = []
         values: list[float] = []
         while share:
             asked = time.perf_counter()
@@ -185,13 +217,8 @@ class Central(Epochs):
                 break
             bad += wrong
             share, values = [i for i in share if i not in wrong], []
-            self.buffers.restore()
-        counts = {lang: sum(self.examples.head(i) == lang for i in share) for lang in self.tasks}
-        loss, counted, weight, left_out, *heard = self.world.total(
-            [math.fsum(values), len(share), self.weight(share), len(bad), *counts.values()]
-        )
-        self.leave_idle([lang for lang, count in zip(counts, heard, strict=True) if not count])
-        return Heard(loss, int(counted), int(weight), self.name_non_finite(bad) if left_out else [])
+            held.restore()
+        return share, values, bad
 
     def heard(self, batch: Batch) -> Tensor:
         """The losses (B,) of a batch in training."""
@@ -250,23 +277,22 @@ class Central(Epochs):
             self.deferred.settle()
             self.progress.sums.seconds += time.perf_counter() - began
 
-    def prepare_share(self, indices: Sequence[int]) -> Batch | None:
-        """This process's share of a batch; None where it has none."""
-        share = list(self.world.share(indices))
-        if not share:
-            return None
-        return self.prepared.take(share) if self.prepared else self.prepare(share, self.augment())
+    def prepare_share(self, indices: Sequence[int]) -> list[Batch]:
+        """This process's share of a batch, in its parts."""
+        augment, ahead = self.augment(), self.prepared
+        return [ahead.take(part) if ahead else self.prepare(part, augment) for part in self.parts(indices)]
 
-    def attempt(self, batch: Batch | None, indices: Sequence[int]) -> Tensor:
+    def attempt(self, parts: Sequence[Batch], indices: Sequence[int]) -> Tensor:
         """Gradients as of `accumulate`, whatever the losses are; gives those of this process's share, unread."""
         self.optimizer.zero_grad()
         present = {self.examples.head(i) for i in indices}
         self.leave_idle([lang for lang in self.tasks if lang not in present])
-        if batch is None:
-            return torch.zeros(0, device=self.world.device)
-        losses = self.heard(batch)
-        (losses.sum() / self.weight(indices)).backward()  # type: ignore[no-untyped-call]
-        return losses.detach()
+        planned, found = self.weight(indices), [torch.zeros(0, device=self.world.device)]
+        for batch in parts:
+            losses = self.heard(batch)
+            (losses.sum() / planned).backward()  # type: ignore[no-untyped-call]
+            found.append(losses.detach())
+        return torch.cat(found)
 
     def outcome(self, losses: Tensor, norm: Tensor, spoiled: bool) -> Tensor:
         """What is to be known of a step, on the device: losses, and last the norm. Of several processes, their sum."""
@@ -296,9 +322,8 @@ class Central(Epochs):
         self.model.eval()
         follow_leader(self.model, self.world)
         judged = self.judged()
-        size = self.recipe.batch_size
-        for first in range(0, len(self.dev), size):
-            share = self.world.share(range(first, min(first + size, len(self.dev))))
+        for indices in self.dev_batches():
+            share = self.world.share(indices)
             part = self.evaluate_batch(share) if share else judged.nothing()
             judged.add(self.world.total(part))
             yield Moment.DEV
@@ -308,6 +333,16 @@ class Central(Epochs):
         if dev.finite != len(self.dev):
             self.say(f"epoch {self.progress.epoch}: {len(self.dev) - dev.finite} dev utterances have no finite loss")
         return dev
+
+    def dev_batches(self) -> list[list[int]]:
+        """Dev in order, in batches no larger than those of training, nor than what a process takes at once."""
+        recipe = self.recipe
+        seconds = min(filter(None, (recipe.batch_seconds, recipe.microbatch_seconds)), default=0.0)
+        samples = [utterance.samples for utterance in self.dev.utterances]
+        if seconds:
+            return cutting.parts(range(len(samples)), samples, seconds * SAMPLE_RATE)
+        size = recipe.batch_size
+        return [list(range(first, min(first + size, len(samples)))) for first in range(0, len(samples), size)]
 
     @torch.inference_mode()
     def evaluate_batch(self, indices: Sequence[int]) -> list[float]:

@@ -17,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thaw.audio.wav import SAMPLE_RATE
 from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.errors import UserError
 from thaw.frontends import features
 from thaw.placing import on_device, pinned, rows_of
 from thaw.randomness import rng
 from thaw.tasks import Task
+from thaw.training import cutting
 from thaw.training.augment import Augment
 from thaw.training.mixing import mixed
 from thaw.training.store import Store
@@ -220,6 +222,7 @@ def epoch_batches(
     epoch: int,
     langs: Sequence[str] = (),
     temperature: float = 1.0,
+    batch_seconds: float = 0.0,
 ) -> list[list[int]]:
     """The batches of one epoch, as indices into `samples` (ascending durations).
 
@@ -227,7 +230,8 @@ def epoch_batches(
     mozilla/DeepSpeech v0.7.4 takes its CSV files (by wav_filesize); shuffled: any with any. Every index comes at most
     once. mixed: every batch holds all languages, `langs` of the utterances, as often as `thaw.training.mixing` says; an
     index may come several times, or not at all. `drop_last` leaves the incomplete batch out; bucketed draws anew which
-    utterances that hits, or it would always lose the longest.
+    utterances that hits, or it would always lose the longest. `batch_seconds` says how large batches are in the place
+    of `batch_size`: as many utterances in a row as are no longer when padded.
     """
     of_all = mixed(langs, temperature, seed, epoch) if order == "mixed" else None
     count = len(samples) if of_all is None else len(of_all)
@@ -241,6 +245,8 @@ def epoch_batches(
     elif order == "shuffled":
         indices = generator.permutation(count)
     place = int(generator.integers(len(sizes) + 1)) if order == "bucketed" else len(sizes)
+    if batch_seconds:
+        sizes, rest = cutting.sizes(np.asarray(samples)[indices].tolist(), batch_seconds * SAMPLE_RATE), 0
     if rest:
         sizes.insert(place, rest)
     edges = np.cumsum(sizes)[:-1]

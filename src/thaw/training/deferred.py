@@ -98,14 +98,14 @@ class Deferred:
     def step(self, indices: Sequence[int]) -> None:
         """Take the step of one batch; the one before is settled in the meantime. Raises Diverged."""
         learner, buffers = self._learner, self._spare
-        batch = learner.prepare_share(indices)
+        parts = learner.prepare_share(indices)
         buffers.hold()
-        losses = learner.attempt(batch, indices)
+        losses = learner.attempt(parts, indices)
         self._spare = self._pending.buffers if self._pending else Buffers(learner.model)
         if not self.settle():  # these were losses of weights that are no more
             buffers.hold()
-            losses = learner.attempt(batch, indices)
-        spoiled = batch is not None and bool(batch.not_finite())
+            losses = learner.attempt(parts, indices)
+        spoiled = any(batch.not_finite() for batch in parts)
         norm = learner.combine(1.0)
         self._held.hold()
         learner.optimizer.step(learner.learning_rate(learner.progress.step + 1))

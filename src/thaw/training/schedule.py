@@ -28,7 +28,8 @@ def rate(recipe: RecipeSpec, step: int, total: int) -> float:
     done = step - 1
     if done < warm:
         return full * (done + 1) / (warm + 1)
-    least, share = recipe.min_learning_rate, (done - warm) / (total - warm)
+    # Batches by seconds are not as many in every epoch: there may be some more than the first one foretold.
+    least, share = recipe.min_learning_rate, min(1.0, (done - warm) / max(1, total - warm))
     return least + (full - least) * 0.5 * (1.0 + math.cos(math.pi * share))
 
 

@@ -66,7 +66,11 @@ def train(job: Job) -> None:
                 folder.deliver(job.outputs)
             world.wait()
     except torch.OutOfMemoryError as error:
-        raise UserError(f"out of GPU memory with batch_size {job.recipe.recipe.batch_size}; lower it") from error
+        recipe = job.recipe.recipe
+        size = f"batch_seconds {recipe.batch_seconds:g}" if recipe.batch_seconds else f"batch_size {recipe.batch_size}"
+        part = f"lower microbatch_seconds (now {recipe.microbatch_seconds:g})"
+        cure = part if recipe.microbatch_seconds else "lower it, or set microbatch_seconds"
+        raise UserError(f"out of GPU memory with {size}; {cure}") from error
     finally:
         world.leave()
         if gpu_lock:
