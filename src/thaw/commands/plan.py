@@ -233,7 +233,10 @@ def calibrate(plan: Plan, wanted: str, threads: int, path: Path) -> None:
     environment.settle(threads)
     device, lock = environment.choose_device(wanted)
     try:
-        timings = [time_model(setting, sorted(sets), device) for setting, sets in calibrated_sets(plan).items()]
+        timings = []
+        for setting, sets in calibrated_sets(plan).items():
+            environment.set_products("tf32" if setting.precision == "tf32" else "ieee")
+            timings.append(time_model(setting, sorted(sets), device))
     finally:
         if lock:
             lock.close()

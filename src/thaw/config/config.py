@@ -55,3 +55,11 @@ class Config(Strict):
         if SOURCE in self.treatments:
             raise ValueError(f"treatments.{SOURCE}: that word means the run that a study's treatments start from")
         return self
+
+    @model_validator(mode="after")
+    def _has_the_device(self) -> Config:
+        tf32 = sorted(name for name, recipe in self.recipes.items() if recipe.precision == "tf32")
+        if self.execution.device == "cpu" and tf32:
+            names = ", ".join(tf32)
+            raise ValueError(f"execution.device: a CPU has no TF32, the precision of {names}; take cuda, or fp32")
+        return self

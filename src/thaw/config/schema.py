@@ -120,6 +120,10 @@ BATCH_SIZE = 24
 Optimizer = Literal["adam-tf", "novograd", "sgd", "adagrad", "adadelta", "adam", "adamw", "asgd", "nt-asgd"]
 
 
+# tf32: fp32, of whose products a GPU takes the factors with 10 bits behind the point; bf16: most layers in that type.
+Precision = Literal["fp32", "tf32", "bf16"]
+
+
 class RecipeSpec(Strict):
     """How a model is trained. Times are in epochs, learning rates per step."""
 
@@ -158,7 +162,7 @@ class RecipeSpec(Strict):
     drop_last: bool = False  # DeepSpeech drops an incomplete last batch of an epoch
     early_stop_epochs: Count = 0  # stop after so many epochs without improvement; 0: never
     early_stop_delta: Amount = 0.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     snapshots: Annotated[tuple[Snapshot, ...], Field(min_length=1)] = (BEST,)  # kept; `best` is, whatever stands here
 
     @model_validator(mode="after")

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import fsum
-from typing import Literal
 
 from thaw.config.awd_lstm import AwdLstmSpec
 from thaw.config.decoders import BeamSpec
 from thaw.config.learners import FederatedSpec
 from thaw.config.models import ModelSpec
-from thaw.config.schema import Optimizer
+from thaw.config.schema import Optimizer, Precision
 from thaw.config.sources import Split, SyntheticSource
 from thaw.config.starts import BEST
 from thaw.config.strict import Strict
@@ -51,7 +50,7 @@ class Setting(Strict):
 
     model: ModelSpec
     batch_size: int
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     optimizer: Optimizer = "adam-tf"
     dropout: bool = False
 

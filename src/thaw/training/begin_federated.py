@@ -62,5 +62,7 @@ def clients_of(job: Job, rates: Mapping[str, float], device: torch.device) -> Cl
     from thaw.training.begin import prepared  # which begins all learners, this one too
 
     environment.settle(job.threads)
+    if job.recipe.recipe.precision == "tf32":
+        environment.set_products("tf32")
     first = prepared(job, device)
     return Clients(job.recipe, first.model, first.surgery, by_speaker(first.examples), rates, device)

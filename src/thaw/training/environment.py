@@ -14,6 +14,8 @@ import platform
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,6 +36,12 @@ LIMITS = (  # variables that change which instructions the libraries use
     "NPY_DISABLE_CPU_FEATURES",
     "OPENBLAS_CORETYPE",
 )
+PRODUCTS = {  # torch's switches, by what makes the products
+    "matrices": torch.backends.cuda.matmul,
+    "convolutions": torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+    "recurrence": torch.backends.cudnn.rnn,
+}
+TF32_SINCE = (8, 0)  # compute capability: Ampere
 SLOTS = 64  # jobs that may share one GPU before `claim_gpu` gives up
 
 
@@ -46,8 +54,33 @@ def settle(threads: int) -> None:
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, but that loads the whole compiler
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, adds nothing
     torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    set_products("ieee")
+
+
+def set_products(precision: str) -> None:
+    """What a GPU makes of the products of fp32 numbers: "ieee", all of it, or "tf32", of 10 bits behind the point."""
+    for products in PRODUCTS.values():
+        products.fp32_precision = precision
+
+
+@contextmanager
+def products_in(precision: str, device: torch.device) -> Iterator[None]:
+    """A GPU's products are what the `precision` of a recipe says; afterwards they are whole again.
+
+    Raises UserError where the device has no TF32, and the recipe wants it.
+    """
+    if precision != "tf32":
+        yield
+        return
+    if device.type != "cuda":
+        raise UserError(f"precision: tf32: a {device.type.upper()} has none; take fp32, or --device cuda")
+    if torch.cuda.get_device_capability(device) < TF32_SINCE:
+        raise UserError(f"precision: tf32: {torch.cuda.get_device_name(device)} is older than it; take fp32")
+    set_products("tf32")
+    try:
+        yield
+    finally:
+        set_products("ieee")
 
 
 def claim_gpu(count: int, folder: Path) -> tuple[int, IO[str]]:
@@ -181,4 +214,5 @@ def record(device: torch.device, processes: int) -> dict[str, Any]:
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"] = torch.version.cuda
         facts["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        facts["products"] = {name: products.fp32_precision for name, products in PRODUCTS.items()}
     return facts

@@ -58,7 +58,8 @@ def train(job: Job) -> None:
         with exclusive(folder.path, job.wait) if world.leads else nullcontext():
             world.wait()
             if not folder.result.exists():
-                with Stop(job.budget, began) as stop:
+                products = environment.products_in(job.recipe.recipe.precision, device)
+                with products, Stop(job.budget, began) as stop:
                     Session(job, folder, world, stop).run()
             elif world.leads:
                 Lines().say("this training had finished before: its outputs are copied from the state folder")
