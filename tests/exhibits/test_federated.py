@@ -13,6 +13,7 @@ import pytest
 from tests.exhibits.fakes import ROOT, Fakes, counts_of
 from thaw.errors import UserError
 from thaw.exhibits.federated import FederatedTable, published_schemes
+from thaw.exhibits.reset_findings import federated_parts
 from thaw.exhibits.schemes import federated_rows
 from thaw.exhibits.spec import ExhibitSpec
 from thaw.files import read_json, write_json
@@ -142,3 +143,22 @@ def test_a_record_of_another_training_is_told(spec: ExhibitSpec) -> None:
     write_json(path, {"best": {"epoch": 1}, "epochs": 2}, sealed=False)
     with pytest.raises(UserError, match="not the record of a federated training"):
         TABLE.draw(spec)
+
+
+def test_findings_tell_of_it(spec: ExhibitSpec) -> None:
+    """The scheme with the lowest rate, what differs from no dropout, and critical layers against ambient ones."""
+    (part,) = federated_parts(spec)
+    assert part["title"] == "Federated dropout, German: greedy"
+    assert "“No dropout”" in part["sentences"][0]
+    higher = next(sentence for sentence in part["sentences"] if sentence.startswith("Higher than “No dropout”"))
+    assert "“Crit-1” (+" in higher
+    critical, ambient = (rate_of(spec, name) for name in ("crit-1", "amb-1"))
+    change = f"{critical - ambient:+.1f} points".replace("-", "−")
+    assert part["sentences"][-1] == f"“Crit-1” to “Amb-1”, both without 15 % of the parameters: {change} WER."
+    assert federated_parts(spec.model_copy(update={"runs": ()})) == []
+
+
+def rate_of(spec: ExhibitSpec, scheme: str) -> float:
+    rows = csv.DictReader(io.StringIO(TABLE.draw(spec)["csv"].decode()))
+    found = (row for row in rows if row["row"] == "treatment" and row["treatment"] == f"federated-{scheme}")
+    return next(float(row["value"]) for row in found if row["measure"] == "WER %")

@@ -16,7 +16,7 @@ from thaw.files import read_json
 SPLITS = ("train", "dev", "test")
 COUNTED = ("listed", "utterances", "rejected", "hours", "speakers", "characters", "words")
 COLUMNS = columns(
-    "scale scale_note study corpus label source split listed kept rejected rejected_by_reason hours speakers "
+    "scale scale_note study corpus label models source split listed kept rejected rejected_by_reason hours speakers "
     "characters words alphabet_size counts_file"
 )
 NOTE = (
@@ -61,7 +61,7 @@ def reasons_text(rejected: Mapping[str, int]) -> str:
 def _printed(corpus: CorpusRow, split: str, counts: Mapping[str, Any]) -> tuple[Printed, ...]:
     whole = [f"{counts[key]:,}" for key in ("listed", "utterances", "speakers", "characters", "words")]
     alphabet = str(len(corpus.alphabet)) if corpus.alphabet else NONE
-    texts = [corpus.label, split, *whole[:2], f"{counts['hours']:.2f}", *whole[2:], alphabet]
+    texts = [corpus.shown, split, *whole[:2], f"{counts['hours']:.2f}", *whole[2:], alphabet]
     return tuple(map(Printed, [*texts, reasons_text(counts["rejected"]) or "none"]))
 
 
@@ -71,6 +71,7 @@ def _row(corpus: CorpusRow, split: str, counts: Mapping[str, Any]) -> dict[str, 
         **{key: counts[key] for key in ("listed", "speakers", "characters", "words")},
         "corpus": corpus.name,
         "label": corpus.label,
+        "models": corpus.models,
         "source": corpus.source,
         "split": split,
         "kept": counts["utterances"],

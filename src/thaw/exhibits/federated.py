@@ -202,21 +202,31 @@ def against(spec: ExhibitSpec, cells: Sequence[Cell]) -> Block | None:
     rows: list[tuple[Printed, ...]] = []
     columns = []
     for measure, column in grouped(cells, lambda cell: cell.measure).items():
-        pairs = pairs_of(column)
-        found = [difference(a.samples, c.samples, measure.key, spec.scoring, a.noise) for c, a in pairs]
-        corrected = iter(holm([one.p for one in found if one.p is not None]))
         columns.append(Column(f"{measure.name} [{level_text(spec.scoring.level)}]", cells[0].run.target_label))
-        for place, ((critical, ambient), one) in enumerate(zip(pairs, found, strict=True)):
-            tests = {AGAINST: Tested(one, None if one.p is None else next(corrected))}
+        for place, (critical, ambient, tested) in enumerate(tested_pairs(spec, column)):
             if len(rows) == place:
-                share = read_dropped(ambient.run)
-                rows.append((Printed(f"{critical.label} to {ambient.label} ({share.percent if share else 0:.0f} %)"),))
-            rows[place] = (*rows[place], difference_cell(replace(critical, tests=tests), AGAINST))
+                rows.append((Printed(f"{critical.label} to {ambient.label} ({share_text(ambient)})"),))
+            rows[place] = (*rows[place], difference_cell(replace(critical, tests={AGAINST: tested}), AGAINST))
     if not rows:
         return None
     title = f"Critical to ambient layers at the same share: {cells[0].decode.way_label}"
     note = "Difference in points (+: leaving out units of critical layers costs more); in brackets p after Holm."
     return Block(title, "Schemes", tuple(columns), tuple(rows), (note,))
+
+
+def tested_pairs(spec: ExhibitSpec, column: Sequence[Cell]) -> list[tuple[Cell, Cell, Tested]]:
+    """Those pairs of one column, with by how much the critical scheme's rate is above the ambient one's."""
+    pairs = pairs_of(column)
+    found = [difference(a.samples, c.samples, c.measure.key, spec.scoring, a.noise) for c, a in pairs]
+    corrected = iter(holm([one.p for one in found if one.p is not None]))
+    tests = [Tested(one, None if one.p is None else next(corrected)) for one in found]
+    return [(critical, ambient, test) for (critical, ambient), test in zip(pairs, tests, strict=True)]
+
+
+def share_text(cell: Cell) -> str:
+    """The share of the parameters that a scheme's clients lack: "9 %"."""
+    dropped = read_dropped(cell.run)
+    return f"{dropped.percent if dropped else 0:.0f} %"
 
 
 def pairs_of(column: Sequence[Cell]) -> list[tuple[Cell, Cell]]:

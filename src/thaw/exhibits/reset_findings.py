@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from thaw.config.starts import BEST
 from thaw.exhibits.criticality import AMBIENT, agreement, ranks, whole_layers
-from thaw.exhibits.findings import written_findings
-from thaw.exhibits.frame import grouped
+from thaw.exhibits.federated import share_text, tested_pairs
+from thaw.exhibits.findings import part, written_findings
+from thaw.exhibits.frame import Cell, Tested, grouped, read_frame
 from thaw.exhibits.notes import bounds_text
 from thaw.exhibits.resets import KINDS, ResetCell, ResetPlace, read_resets
 from thaw.exhibits.spec import ExhibitSpec
@@ -16,7 +18,9 @@ from thaw.scoring.statistics import SIGNIFICANT, seed_noise
 
 
 def draw(spec: ExhibitSpec, paper: str, finding: str) -> dict[str, bytes]:
-    """{paper, finding, note, general, parts: [{title, sentences}]}, a part for each model, as md and json."""
+    """{paper, finding, note, general, parts: [{title, sentences}]}, as md and json: a part for each model, and one for
+    federated dropout.
+    """
     cells = read_resets(spec)
     models = grouped(cells, lambda cell: cell.run.treatment)
     return written_findings(
@@ -25,7 +29,10 @@ def draw(spec: ExhibitSpec, paper: str, finding: str) -> dict[str, bytes]:
             "finding": finding,
             "note": spec.note,
             "general": _general(cells),
-            "parts": [{"title": mine[0].run.label, "sentences": _model(spec, mine)} for mine in models.values()],
+            "parts": [
+                *({"title": mine[0].run.label, "sentences": _model(spec, mine)} for mine in models.values()),
+                *federated_parts(spec),
+            ],
         }
     )
 
@@ -47,6 +54,29 @@ def _model(spec: ExhibitSpec, cells: Sequence[ResetCell]) -> list[str]:
     if difference := _milder(spec, whole_layers(cells, "draw"), whole_layers(cells, "first")):
         sentences.append(difference)
     return sentences
+
+
+def federated_parts(spec: ExhibitSpec) -> list[dict[str, Any]]:
+    """What the table of federated dropout shows, one part for each way of judging."""
+    runs = tuple(run for run in spec.runs if run.learner == "federated")
+    if not runs:
+        return []
+    own = spec.model_copy(update={"runs": runs})
+    found = []
+    for cells in grouped(read_frame(own, ["word"]), lambda cell: cell.column).values():
+        shown = part(own, cells)
+        sentences = [*shown["sentences"], *(_pair(*pair) for pair in tested_pairs(own, cells))]
+        found.append({"title": f"Federated dropout, {shown['title']}", "sentences": sentences})
+    return found
+
+
+def _pair(critical: Cell, ambient: Cell, tested: Tested) -> str:
+    """Units left out of critical layers against as many of ambient ones."""
+    test = tested.comparison
+    change = f"{100 * test.difference:+.1f} points".replace("-", "−")
+    noise = "" if tested.p is not None and tested.p < SIGNIFICANT else ", which is within noise"
+    how = f"“{critical.label}” to “{ambient.label}”, both without {share_text(ambient)} of the parameters"
+    return f"{how}: {change} {critical.measure.name}{noise}."
 
 
 def _resets(base: ResetCell, layers: Sequence[ResetCell], to: str) -> list[str]:

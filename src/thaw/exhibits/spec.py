@@ -147,12 +147,17 @@ class CorpusRow(Strict):
 
     name: str
     label: str
-    model: str = ""  # the kind of model that its utterances were filtered for
+    models: str = ""  # those that its utterances were filtered for, where one corpus has several rows
     counts: str  # counts.json of `thaw manifest`
     alphabet: str = ""  # the output classes, blank not included
     source: str = ""  # where it comes from: "synthetic", "commonvoice"
     licence: str = ""
     citation: str = ""
+
+    @property
+    def shown(self) -> str:
+        """As tables name it."""
+        return f"{self.label} ({self.models})" if self.models else self.label
 
 
 class TriedRow(Strict):

@@ -107,7 +107,7 @@ def study_spec(plan: Plan, study: Study) -> ExhibitSpec:
             ),
         ),
         sources=tuple(run_row(run, decodes) for run in study.sources),
-        corpora=tuple(corpus_row(manifest) for manifest in manifests([study])),
+        corpora=corpus_rows([study], manifests([study])),
         transfers=tuple(transfer_row(one) for one in study.transfers),
     )
 
@@ -289,13 +289,28 @@ def decode_row(decode: Decode) -> DecodeRow:
     )
 
 
-def corpus_row(manifest: Manifest, model: str = "") -> CorpusRow:
-    """One corpus as a manifest counts it. `model`: the kind of model, where that tells two rows apart."""
+def corpus_rows(studies: Sequence[Study], listed: Iterable[Manifest]) -> tuple[CorpusRow, ...]:
+    """What each manifest counts. Where one corpus was filtered for several models, rows say for which."""
+    listed = [*listed]
+    repeated = Counter(manifest.corpus.name for manifest in listed)
+    users: dict[str, dict[str, None]] = {}
+    for study in studies:
+        runs = [*((run, run.manifest) for run in study.sources), *study.rows]
+        for run, manifest in runs:
+            users.setdefault(manifest.id, {})[run.model] = None
+    return tuple(
+        corpus_row(manifest, ", ".join(users.get(manifest.id, ())) if repeated[manifest.corpus.name] > 1 else "")
+        for manifest in listed
+    )
+
+
+def corpus_row(manifest: Manifest, models: str) -> CorpusRow:
+    """One corpus as a manifest counts it. `models`: those that it was filtered for, where that tells rows apart."""
     spec = manifest.corpus.spec
     return CorpusRow(
         name=manifest.corpus.name,
         label=f"{spec.label}, fold {fold_of(spec)}" if fold_of(spec) else spec.label,
-        model=model,
+        models=models,
         counts=layout.manifest(manifest, "counts.json"),
         alphabet=manifest.text.alphabet,
         source=spec.source.kind,
@@ -319,7 +334,6 @@ def report_spec(plan: Plan, only: str = "") -> ReportSpec:
     sources = {run.id: run for study in studies for run in study.sources}
     corpora = [manifest.corpus for _, _, manifest in targets.values()]
     listed = manifests(studies) if only else plan.manifests.values()
-    filtered = Counter(manifest.corpus.name for manifest in listed)
     return ReportSpec(
         version=EXHIBIT_VERSION,
         config=plan.config.name,
@@ -330,8 +344,5 @@ def report_spec(plan: Plan, only: str = "") -> ReportSpec:
         exhibits=rows,
         runs=tuple(run_row(run, decodes, source, manifest) for run, source, manifest in targets.values()),
         sources=tuple(run_row(run, decodes) for run in sources.values()),
-        corpora=tuple(
-            corpus_row(manifest, manifest.model.kind if filtered[manifest.corpus.name] > 1 else "")
-            for manifest in listed
-        ),
+        corpora=corpus_rows(studies, listed),
     )

@@ -76,6 +76,11 @@ def _churned(**traits: str) -> Callable[[ExhibitSpec], tuple[RunRow, ...]]:
     return runs
 
 
+def _found(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+    """What is probed, and what is federated."""
+    return (*_probed()(spec), *federated_rows(spec))
+
+
 PLAIN, STREAMING = {"causal": "False"}, {"causal": "True"}
 
 
@@ -164,7 +169,7 @@ def _table3(spec: ExhibitSpec) -> dict[str, bytes]:
 
 
 EXHIBITS: dict[str, Exhibit] = {
-    "findings": Exhibit("Findings", FINDINGS, ("probes",), _findings, runs=_probed()),
+    "findings": Exhibit("Findings", FINDINGS, ("probes", "scores", "record"), _findings, runs=_found),
     "table1": Exhibit("Table 1: corpora", TABLE, ("corpora",), _table1),
     "table2": Exhibit("Table 2: models", TABLE, ("probes", "record"), _table2, (SIZES,), runs=_probed()),
     "figure2": Exhibit(
