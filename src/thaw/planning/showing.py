@@ -304,7 +304,7 @@ def corpus_rows(studies: Sequence[Study], listed: Iterable[Manifest]) -> tuple[C
     )
 
 
-def corpus_row(manifest: Manifest, models: str) -> CorpusRow:
+def corpus_row(manifest: Manifest, models: str = "") -> CorpusRow:
     """One corpus as a manifest counts it. `models`: those that it was filtered for, where that tells rows apart."""
     spec = manifest.corpus.spec
     return CorpusRow(
