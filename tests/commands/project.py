@@ -61,7 +61,15 @@ def begun(run: Run, state: str, key: str = "0123456789") -> Path:
     put(folder / "attempts.json", {"total": 3, "position": [1, 2], "idle": 1})
     put(
         folder / "progress.json",
-        {"epoch": 2, "epochs": 3, "step": 5, "steps": 9, "dev_loss": 60.25, "seconds": 30.0, "state": state},
+        {
+            "epoch": 2,
+            "epochs": 3,
+            "step": 5,
+            "steps": 9,
+            "best": {"epoch": 1, "dev_fer": 0.6025},
+            "seconds": 30.0,
+            "state": state,
+        },
     )
     return folder
 

@@ -36,7 +36,8 @@ def test_to_do() -> None:
 def test_done_with_its_cost() -> None:
     finished(run_of(PLAN, "scratch"))
     row = known("scratch")
-    assert (row["state"], row["epoch"], row["dev_loss"], row["seconds"], row["attempts"]) == ("done", 3, 41.5, 90.0, 2)
+    assert (row["state"], row["epoch"], row["seconds"], row["attempts"]) == ("done", 3, 90.0, 2)
+    assert row["best"] == {"epoch": 2, "dev_loss": 41.5}
 
 
 def test_stopped_by_itself_and_killed() -> None:
@@ -103,10 +104,11 @@ def test_the_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begun(run_of(PLAN, "frozen-2"), "stopped")
     runs.run(argparse.Namespace(config=[here], json=False))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["run", "state", "epochs", "step", "dev", "loss", "minutes", "starts"]
+    assert lines[0].split() == ["run", "state", "epochs", "step", "best", "dev", "minutes", "starts"]
     line = next(line for line in lines if line.startswith(run_of(PLAN, "scratch").id))
-    assert line.split()[1:] == ["done", "3/3", "9/9", "41.50", "1.5", "2"]
+    assert line.split()[1:] == ["done", "3/3", "9/9", "loss", "41.50", "1.5", "2"]
     stopped = run_of(PLAN, "frozen-2").id
+    assert next(line for line in lines if line.startswith(f"{stopped} ")).split()[4:6] == ["FER", "60.2"]
     assert f"{stopped}: stopped at epoch 2 of 3, step 5 of 9: by its time limit or a signal" in lines
     assert lines[-1] == "4 runs: 2 to do, 1 done, 1 stopped; 2.0 minutes of training so far"
 

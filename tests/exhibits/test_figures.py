@@ -19,7 +19,7 @@ from thaw.errors import UserError
 from thaw.exhibits.curves import CurvesFigure
 from thaw.exhibits.style import COLOURS, broken, from_zero, looks
 from thaw.exhibits.write import write_exhibit
-from thaw.files import read_jsonl, write_jsonl
+from thaw.files import read_json, read_jsonl, write_json, write_jsonl
 
 
 def colours_in(png: bytes) -> set[tuple[int, ...]]:
@@ -93,6 +93,17 @@ def test_the_data_drawn_is_the_metrics(fakes: Fakes) -> None:
         assert [float(row["train_loss"]) for row in drawn] == [row["train_loss"] for row in metrics]
         best = min(metrics, key=lambda row: row["dev_loss"])["epoch"]
         assert [int(row["epoch"]) for row in drawn if row["best"] == "1"] == [best]
+
+
+def test_the_best_epoch_is_the_one_that_was_kept(tmp_path: Path) -> None:
+    """What selects is the task's affair: where it is no loss, the lowest loss says nothing."""
+    fakes = Fakes(tmp_path, treatments=("scratch",), targets={"german": "German"})
+    record = Path(fakes.runs[0]["record"])
+    write_json(record, read_json(record) | {"best": {"epoch": 1, "dev_cer": 0.2}}, sealed=False)
+    assert [row["epoch"] for row in rows_of(draw(fakes.spec("figure2"))) if row["best"] == "1"] == ["1"]
+    write_json(record, read_json(record) | {"best": {"epoch": 99, "dev_cer": 0.2}}, sealed=False)
+    with pytest.raises(UserError, match="its best epoch, 99, is none of"):
+        draw(fakes.spec("figure2"))
 
 
 def test_error_rates_figure_draws_the_scores(fakes: Fakes) -> None:

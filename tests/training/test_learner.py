@@ -66,7 +66,7 @@ class Counter:
 
     @property
     def place(self) -> Place:
-        return Place(self.epoch, self.round, self.step, ROUNDS * self.recipe.recipe.epochs, None, None, 0.0)
+        return Place(self.epoch, self.round, self.step, ROUNDS * self.recipe.recipe.epochs, None, 0.0)
 
     @property
     def best(self) -> dict[str, Any] | None:

@@ -263,14 +263,32 @@ def test_lines_come_every_few_seconds_and_at_each_epoch(
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     lines = recorders.Lines()
-    status = recorders.Status(2, 9, 30, 90, 12.345, 20.0, 19.5, 100.4, 60.0, 3671.0)
+    status = recorders.Status(2, 9, 30, 90, 12.345, {"epoch": 1, "dev_loss": 19.5}, 100.4, 60.0, 3671.0)
     for clock[0] in (1.0, 4.9, 5.0, 5.1):
         lines.step(status)
     lines.epoch(status, [{"train_loss": 11.0, "dev_loss": 20.0, "dev_cer": 0.251}])
     assert capsys.readouterr().err.splitlines() == [
         "epoch 2/9  step 30/90  loss 12.35  100 audio-s/s  1:01:11 left",
-        "epoch 2/9  step 30/90  loss 11.00  dev 20.00 (best 19.50)  dev CER 25.1 %  100 audio-s/s  1:01:11 left",
+        "epoch 2/9  step 30/90  loss 11.00  dev loss 20.00 (best 19.50)  CER 25.1 %  100 audio-s/s  1:01:11 left",
     ]
+
+
+@pytest.mark.parametrize(
+    ("best", "row", "line"),
+    [
+        ({"dev_fer": 0.574}, {"dev_fer": 0.6}, "loss 2.31  FER 60.0 % (best 57.4 %)"),
+        ({"dev_wer": 0.9}, {"dev_cer": 0.3, "dev_wer": None}, "loss 2.31  CER 30.0 %  WER - (best 90.0 %)"),
+        ({"dev_loss": 2.3}, {"dev_perplexity": 10.07}, "loss 2.31 (best 2.30)  perplexity 10.1"),
+        ({"dev_token_error": 0.25}, {"dev_token_error": 0.3}, "loss 2.31  token error 30.0 % (best 25.0 %)"),
+        (None, {}, "loss 2.31"),
+    ],
+)  # fmt: skip
+def test_the_line_of_an_epoch_shows_the_best_of_what_selects(
+    best: dict[str, float] | None, row: dict[str, float], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = recorders.Status(2, 9, 30, 90, 12.345, {"epoch": 1, **best} if best else None, 0.0, 60.0, None)
+    recorders.Lines().epoch(status, [{"train_loss": 2.0, "dev_loss": 2.31, **row}])
+    assert capsys.readouterr().err.strip() == f"epoch 2/9  step 30/90  loss 2.00  dev {line}"
 
 
 def test_records_name_no_host_user_or_path() -> None:

@@ -49,7 +49,7 @@ def row(run: Run, state_root: Path) -> dict[str, Any]:
         "epochs": run.recipe.recipe.epochs,
         "step": None,
         "steps": None,
-        "dev_loss": None,
+        "best": None,
         "seconds": None,
         "attempts": None,
         "note": "",
@@ -60,7 +60,7 @@ def row(run: Run, state_root: Path) -> dict[str, Any]:
         return known | finished(record)
     for state in states(state_root, run.id)[:1]:
         known |= {"state": state.name, "epoch": state.epoch, "step": state.step, "steps": state.steps}
-        known |= {"dev_loss": state.dev_loss, "seconds": state.seconds, "attempts": state.attempts, "note": state.note}
+        known |= {"best": state.best, "seconds": state.seconds, "attempts": state.attempts, "note": state.note}
         if state.name == "done":
             known["note"] = "its files are copied back from the state folder when they are needed"
     return known
@@ -70,6 +70,7 @@ def finished(record: Path) -> dict[str, Any]:
     """What the record of a training says of it, or that it says nothing."""
     from thaw.errors import UserError
     from thaw.files import read_json
+    from thaw.training.states import best_of
 
     try:
         done = read_json(record)
@@ -78,7 +79,7 @@ def finished(record: Path) -> dict[str, Any]:
             "epoch": int(done["epochs"]),
             "step": int(done["steps"]),
             "steps": int(done["steps"]),
-            "dev_loss": float(done["best"]["dev_loss"]),
+            "best": best_of(done),
             "seconds": float(done["cost"]["seconds"]),
             "attempts": int(done["cost"]["attempts"]),
         }
@@ -91,7 +92,7 @@ def finished(record: Path) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """The rows as aligned text, then a line for each note, then a sum."""
-    columns = ("run", "state", "epochs", "step", "dev loss", "minutes", "starts")
+    columns = ("run", "state", "epochs", "step", "best dev", "minutes", "starts")
     cells = [columns, *(_cells(one) for one in rows)]
     widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
     lines = []
@@ -123,4 +124,11 @@ def _cells(known: dict[str, Any]) -> tuple[str, ...]:
     epochs = f"{shown('epoch')}/{known['epochs']}"
     step = f"{shown('step')}/{shown('steps')}"
     minutes = shown("seconds", "{:.1f}", 60)
-    return known["run"], known["state"], epochs, step, shown("dev_loss", "{:.2f}"), minutes, shown("attempts")
+    return known["run"], known["state"], epochs, step, _best(known["best"]), minutes, shown("attempts")
+
+
+def _best(best: dict[str, Any] | None) -> str:
+    """What selects, at the best epoch so far."""
+    from thaw.training.recorders import name_of, selected, shown
+
+    return f"{name_of(selected(best))} {shown(selected(best), best[selected(best)])}" if best else "-"

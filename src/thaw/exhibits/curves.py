@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,8 +65,26 @@ def _finite(value: Any) -> float:
     return float(value) if value is not None and math.isfinite(value) else math.nan
 
 
-def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
-    """The epoch with the lowest dev loss, the first of equals: training keeps its weights."""
+def best_epoch(run: RunRow, epochs: Sequence[Epoch]) -> Epoch:
+    """The epoch whose weights were kept, as the run's record says; what selects is the task's affair.
+
+    Without a record, of what was published: the lowest dev loss, the first of equals. UserError for a record that names
+    none of `epochs`.
+    """
+    if not run.record:
+        return _lowest(epochs)
+    record = read_json(Path(run.record))
+    try:
+        kept = int(record["best"]["epoch"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run.record}: not the record that `thaw train` writes ({error!r})") from error
+    found = next((epoch for epoch in epochs if epoch.epoch == kept), None)
+    if found is None:
+        raise UserError(f"{run.record}: its best epoch, {kept}, is none of {run.metrics}; train the run again")
+    return found
+
+
+def _lowest(epochs: Sequence[Epoch]) -> Epoch:
     return min(epochs, key=lambda epoch: math.inf if math.isnan(epoch.values["dev_loss"]) else epoch.values["dev_loss"])
 
 
@@ -75,6 +94,11 @@ class Trained:
 
     run: RunRow
     epochs: Sequence[Epoch]
+
+    @cached_property
+    def best(self) -> Epoch:
+        """See `best_epoch`."""
+        return best_epoch(self.run, self.epochs)
 
 
 def _far_apart(runs: Sequence[Trained]) -> bool:
@@ -120,7 +144,7 @@ class CurvesFigure:
             heading(spec) | {k: v for k, v in run_columns(spec, one.run).items() if k in names}
             | {"seed": one.run.seed, "epoch": epoch.epoch, "step": epoch.step or "", "run": one.run.id}
             | {key: "" if math.isnan(epoch.values[key]) else epoch.values[key] for key in keys}
-            | {"best": int(epoch is best_epoch(one.epochs))} | (more or {})
+            | {"best": int(epoch is one.best)} | (more or {})
             for one in runs for epoch in one.epochs
         )  # fmt: skip
         return as_csv([*names, *keys, "best", "run"], rows)
@@ -158,14 +182,15 @@ class CurvesFigure:
         elif self.solid != "dev_loss":
             from_zero([axis])
         axis.set_xlim(left=0.7 if self.by == "epoch" else 0)
-        title = f"{self.legend_title}\n({'lowest dev loss' if self.solid == 'dev_loss' else 'at the ring'} @ {self.by})"
+        lowest = self.solid == "dev_loss" and all(one.best is _lowest(one.epochs) for one in runs)
+        title = f"{self.legend_title}\n({'lowest dev loss' if lowest else 'at the ring'} @ {self.by})"
         legend(axis, handles, [self._summary(mine) for mine in treatments.values()], loc="upper left",
                bbox_to_anchor=(1.01, 1.0), borderaxespad=0, handlelength=2.6, labelspacing=0.75, title=title,
                title_fontsize=8, alignment="left")  # fmt: skip
 
     def _summary(self, runs: Sequence[Trained]) -> str:
         """The label of a treatment: its values at the best epochs, mean over seeds, and where those are."""
-        best = [best_epoch(one.epochs) for one in runs]
+        best = [one.best for one in runs]
         values = [_shown(self.solid, epoch.values[self.solid]) for epoch in best]
         places = [self._place(epoch) for epoch in best]
         where = f"{min(places):,}" + (f"{RANGE}{max(places):,}" if min(places) < max(places) else "")
@@ -187,8 +212,8 @@ class CurvesFigure:
                                    linestyle="-" if solid else DASHED, marker=look.marker if solid else "",
                                    linewidth=(1.5 if solid else 0.9) / (1 if len(runs) == 1 else 1.4), markersize=4,
                                    markevery=(place % every, every))  # fmt: skip
-            best = best_epoch(one.epochs)
-            axis.plot([self._place(best)], [_shown(self.solid, best.values[self.solid])], marker="o", markersize=9,
+            ring = _shown(self.solid, one.best.values[self.solid])
+            axis.plot([self._place(one.best)], [ring], marker="o", markersize=9,
                       markerfacecolor="none", markeredgecolor=look.colour, markeredgewidth=1.3, zorder=5)  # fmt: skip
         return drawn[-1]
 

@@ -267,7 +267,7 @@ def _run_view(row: RunRow) -> RunView:
     record = read_json(Path(row.record))
     epochs = read_epochs(row, "train_loss")
     train, dev = ([epoch.values[key] for epoch in epochs] for key in ("train_loss", "dev_loss"))
-    best = epochs.index(best_epoch(epochs))
+    best = epochs.index(best_epoch(row, epochs))
     try:
         checks, cost = dict(record["checks"]), dict(record["cost"])
         recipe = json.dumps(record["recipe"], indent=2, sort_keys=True, ensure_ascii=False)

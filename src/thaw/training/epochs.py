@@ -121,7 +121,6 @@ class Epochs:
             step=progress.step,
             steps=self.steps,
             loss=sums.loss / sums.weight if sums.weight else None,
-            best=progress.best[self.selects] if progress.best else None,
             audio_seconds=progress.audio_seconds,
         )
 

@@ -34,7 +34,6 @@ class Place:
     step: int  # units of training over all epochs
     steps: int  # as many as there will be, but for an early stop
     loss: float | None  # mean of this epoch so far
-    best: float | None  # the lowest value of what selects
     audio_seconds: float  # trained on, over all epochs
 
 

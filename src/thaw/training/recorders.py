@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,8 +25,7 @@ class Status:
     step: int  # optimiser steps so far
     steps: int  # optimiser steps if it runs to the last epoch
     loss: float | None
-    dev_loss: float | None  # of the last finished epoch
-    best: float | None  # lowest dev loss so far
+    best: Mapping[str, Any] | None  # the best epoch so far: {epoch, dev_<what selects>}
     audio_rate: float  # seconds of audio trained on per second
     seconds: float  # spent, over all starts
     seconds_left: float | None  # to the last epoch at this speed
@@ -65,9 +64,7 @@ class Lines:
         row = rows[-1]
         self.last = time.monotonic()
         self.say(
-            f"{_place(status)}  loss {_number(row['train_loss'])}"
-            f"  dev {row['dev_loss']:.2f} (best {_number(status.best)})"
-            f"{_rates(row)}{_speed(status)}{_left(status)}"
+            f"{_place(status)}  loss {_number(row['train_loss'])}{_dev(row, status)}{_speed(status)}{_left(status)}"
         )
 
     def say(self, text: str) -> None:
@@ -172,15 +169,34 @@ class Recorders:
             recorder.close(outcome)
 
 
-def _rates(row: dict[str, Any]) -> str:
-    """The first of the rates that a task measures on dev."""
-    if "dev_perplexity" in row:
-        return f"  dev perplexity {row['dev_perplexity']:.1f}"
-    names = [key for key in row if key.startswith("dev_") and key not in ("dev_loss", "dev_by_language")]
-    return "".join(
-        f"  dev {name.removeprefix('dev_').upper()} {'-' if row[name] is None else f'{100 * row[name]:.1f} %'}"
-        for name in names[:1]
+def selected(best: Mapping[str, Any]) -> str:
+    """What selects: the key of a best epoch that is not its number."""
+    return next(key for key in best if key != "epoch")
+
+
+def shown(key: str, value: float | None) -> str:
+    """A value of dev for people: "dev_loss" is nats, "dev_perplexity" itself, all else a share."""
+    if value is None:
+        return "-"
+    return {"dev_loss": f"{value:.2f}", "dev_perplexity": f"{value:.1f}"}.get(key, f"{100 * value:.1f} %")
+
+
+def name_of(key: str) -> str:
+    """What people call a value of dev: "loss", "CER", "token error"."""
+    name = key.removeprefix("dev_").replace("_", " ")
+    return name.upper() if name in ("cer", "wer", "fer") else name
+
+
+def _dev(row: Mapping[str, Any], status: Status) -> str:
+    """Dev's loss, the first of its rates and the one that selects; the best so far stands beside what selects."""
+    rates = [key for key in row if key.startswith("dev_") and key not in ("dev_loss", "dev_by_language")]
+    best = {selected(status.best): status.best} if status.best else {}
+    keys = dict.fromkeys(("dev_loss", *rates[:1], *best))
+    texts = (
+        f"{name_of(key)} {shown(key, row[key])}" + (f" (best {shown(key, best[key][key])})" if key in best else "")
+        for key in keys
     )
+    return "  dev " + "  ".join(texts)
 
 
 def _speed(status: Status) -> str:

@@ -28,7 +28,7 @@ class State:
     epoch: int | None
     step: int | None
     steps: int | None
-    dev_loss: float | None
+    best: dict[str, float] | None  # the best epoch so far: {epoch, dev_<what selects>}
     seconds: float | None
     attempts: int | None
     changed: float  # when something was last written here, seconds since 1970
@@ -65,7 +65,7 @@ def read(folder: Path) -> State:
         epoch=_number(progress, "epoch"),
         step=_number(progress, "step"),
         steps=_number(progress, "steps"),
-        dev_loss=_number(progress, "dev_loss"),
+        best=best_of(progress),
         seconds=_number(progress, "seconds"),
         attempts=attempts,
         changed=max((_changed(path) for path in folder.iterdir()), default=0.0),
@@ -113,6 +113,14 @@ def _number(facts: dict[str, Any], key: str) -> Any:
     """A number of a file that anything may have happened to; None for anything else."""
     value = facts.get(key)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def best_of(facts: dict[str, Any]) -> dict[str, float] | None:
+    """The best epoch that a file tells of; None where it tells of none."""
+    best = facts.get("best")
+    if not isinstance(best, dict) or set(best) < {"epoch"} or len(best) != 2:
+        return None
+    return best if all(_number(best, key) is not None for key in best) else None
 
 
 def _text(path: Path) -> str:
