@@ -237,6 +237,15 @@ def test_jobs_spread_over_gpus_before_they_share(tmp_path: Path, monkeypatch: py
         file.close()
 
 
+def test_a_share_of_a_gpu_bounds_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[tuple[float, torch.device]] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *given: bounds.append(given))
+    gpu = torch.device("cuda", 1)
+    for device, share in ((gpu, 100), (gpu, 400), (torch.device("cpu"), 25), (gpu, 25)):
+        environment.bound_memory(device, share)
+    assert bounds == [(0.25, gpu)]
+
+
 def test_a_record_names_the_version_outside_a_git_clone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "code_version", lambda: "")
     assert environment.record(torch.device("cpu"), 1)["thaw"] == thaw.__version__

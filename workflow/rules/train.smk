@@ -81,6 +81,7 @@ rule train:
         workers=lambda wildcards, threads: max(threads // EXECUTION.threads, 1),
         mem_mb=12000,  # features are cached, up to 4 GiB a split
         device=EXECUTION.device,
+        gpu_share=100,  # a profile's: hundredths of a GPU (docs/cluster.md)
         state=lambda wildcards: EXECUTION.state,
         features=lambda wildcards: EXECUTION.features,
         features_gb=EXECUTION.features_gb,
@@ -110,7 +111,7 @@ rule train:
         " --state={resources.state:q}/{wildcards.id:q} --runtime {resources.runtime:q} --wait 3600"
         " --attempt {resources.attempt:q}"
         " --features={resources.features:q} --features-gb {resources.features_gb:q}"
-        " --checkpoint-seconds {resources.checkpoint_seconds:q} --threads {resources.each:q} --device {resources.device:q}"
+        " --checkpoint-seconds {resources.checkpoint_seconds:q} --threads {resources.each:q} --device {resources.device:q} --gpu-share {resources.gpu_share:q}"
         " {resources.tensorboard:q} {resources.snapshots:q} {resources.snapshots_digest:q}"
         " --model {output.model:q} --optimizer {output.optimizer:q} --digest {output.digest:q}"
         " --record {output.record:q} --metrics {output.metrics:q}"

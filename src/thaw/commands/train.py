@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--features", type=Path, metavar="DIR", help="keep features there, for all trainings; of little audio: none")
     add("--features-gb", type=span, default=50.0, metavar="GB", help="that they may take there; 0: keep none")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    add("--gpu-share", type=count, default=100, metavar="PER-CENT", help="of a GPU's memory, that it may take")
     add("--tensorboard", type=Path, metavar="DIR", help="write curves for TensorBoard to DIR")
     add("--model", required=True, type=Path, metavar="OUT", help="weights of the best epoch")
     add("--digest", type=Path, metavar="OUT", help="SHA-256 of the weights' file")
@@ -119,6 +120,7 @@ def start(args: argparse.Namespace) -> None:
             features=args.features,
             features_gb=args.features_gb,
             device=args.device,
+            gpu_share=args.gpu_share,
             tensorboard=args.tensorboard,
             outputs={
                 "model.safetensors": args.model,

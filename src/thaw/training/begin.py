@@ -68,6 +68,7 @@ class Job:
     features: Path | None = None  # where features are kept that many epochs want; None: in memory alone
     features_gb: float = 50.0  # that they may take there
     device: str = "auto"
+    gpu_share: int = 100  # hundredths of a GPU's memory that it may take
     tensorboard: Path | None = None
 
 

@@ -279,8 +279,10 @@ class Central(Epochs):
 
     def prepare_share(self, indices: Sequence[int]) -> list[Batch]:
         """This process's share of a batch, in its parts."""
-        augment, ahead = self.augment(), self.prepared
-        return [ahead.take(part) if ahead else self.prepare(part, augment) for part in self.parts(indices)]
+        asked, augment, ahead = time.perf_counter(), self.augment(), self.prepared
+        parts = [ahead.take(part) if ahead else self.prepare(part, augment) for part in self.parts(indices)]
+        self.progress.sums.data_seconds += time.perf_counter() - asked
+        return parts
 
     def attempt(self, parts: Sequence[Batch], indices: Sequence[int]) -> Tensor:
         """Gradients as of `accumulate`, whatever the losses are; gives those of this process's share, unread."""

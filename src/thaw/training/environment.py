@@ -122,6 +122,12 @@ def choose_device(wanted: str) -> tuple[torch.device, IO[str] | None]:
     return torch.device("cuda", gpu), lock
 
 
+def bound_memory(device: torch.device, share: int) -> None:
+    """Let this process have so many hundredths of a GPU's memory: one that wants more fails itself, not a neighbour."""
+    if device.type == "cuda" and share < 100:
+        torch.cuda.set_per_process_memory_fraction(share / 100, device)
+
+
 def code_version() -> str:
     """The git commit of this code, with "+" where files differ from it; empty outside its repository."""
     here = Path(thaw.__file__).parent

@@ -53,6 +53,7 @@ def train(job: Job) -> None:
     }
     folder = StateFolder(job.state / state_key(job.recipe, {"train": job.train, "dev": job.dev, **starts}))
     device, gpu_lock = environment.choose_device(job.device)
+    environment.bound_memory(device, job.gpu_share)
     world = World.join(device)
     try:
         with exclusive(folder.path, job.wait) if world.leads else nullcontext():
@@ -71,7 +72,8 @@ def train(job: Job) -> None:
         size = f"batch_seconds {recipe.batch_seconds:g}" if recipe.batch_seconds else f"batch_size {recipe.batch_size}"
         part = f"lower microbatch_seconds (now {recipe.microbatch_seconds:g})"
         cure = part if recipe.microbatch_seconds else "lower it, or set microbatch_seconds"
-        raise UserError(f"out of GPU memory with {size}; {cure}") from error
+        share = f", or raise gpu_share (now {job.gpu_share})" if job.gpu_share < 100 else ""
+        raise UserError(f"out of GPU memory with {size}; {cure}{share}") from error
     finally:
         world.leave()
         if gpu_lock:
