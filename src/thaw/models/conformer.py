@@ -230,6 +230,7 @@ class ConformerBlock(Layer):
     """
 
     inert = ("attention.k.bias",)  # adds the same to all scores of a frame, which a softmax takes out again
+    apart = False  # attention sums over as many frames as the batch has: equal to rounding
 
     def __init__(self, spec: ConformerSpec, stacks: bool) -> None:
         super().__init__()

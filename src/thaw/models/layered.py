@@ -41,6 +41,7 @@ class Layer(nn.Module):
 
     inert: tuple[str, ...] = ()  # weights that no output depends on, whose gradients are rounding
     drops: bool = True  # whether it has a dropout place: one that has none is as still as its weights
+    apart: bool = True  # whether an utterance's outputs have the same bits in every batch that is padded as far
 
     def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
         """Map (B, T, F) and valid lengths (B,) to the next layer's; `drop` is applied at each dropout place.

@@ -114,6 +114,8 @@ class Subsampling(Drawn):
 class EncoderBlock(Drawn):
     """Self-attention and sums, each on a norm and beside a way past it; the last block ends in a norm."""
 
+    apart = False  # attention sums over as many frames as the batch has: equal to rounding
+
     def __init__(self, spec: TransformerSpec, last: bool) -> None:
         super().__init__()
         self.norm_attention, self.norm_sums = (nn.LayerNorm(spec.width, EPSILON) for _ in range(2))

@@ -2,9 +2,9 @@
 
 A treatment that freezes the first layers, keeps their norms still, drops nothing out in them (or has no dropout there,
 as an LSTM and convolutions have none) and augments nothing feeds the first trainable layer the same numbers in every
-epoch. Those are kept instead of the features, each utterance's by itself, and padded as far as the layers that are
-skipped would have padded a batch: norms behind them may see padding. What lies there means nothing to a layer
-(`thaw.models.layered.Layer`).
+epoch; but for self-attention, which rounds as the batch around an utterance is long. Those are kept instead of the
+features, each utterance's by itself, and padded as far as the layers that are skipped would have padded a batch: norms
+behind them may see padding. What lies there means nothing to a layer (`thaw.models.layered.Layer`).
 
 Shapes: B batch, T frames, H units of the last such layer.
 """
@@ -49,7 +49,8 @@ def constant_layers(surgery: Surgery, recipe: RunRecipe) -> int:
     count = 0
     for name in surgery.model.trunk:
         dropped = rates[name] and surgery.model.layer(name).drops
-        if name not in surgery.frozen_layers or dropped or moves(norms(surgery.model, name), recipe.frozen.norm):
+        moving = dropped or moves(norms(surgery.model, name), recipe.frozen.norm)
+        if name not in surgery.frozen_layers or moving or not surgery.model.layer(name).apart:
             break
         count += 1
     return count
