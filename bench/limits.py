@@ -7,20 +7,23 @@ Steps: audio seconds a second (of a language model: units) of whole training ste
 beside them what the machine's own rates would allow, measured in turns with the steps: a product of two big square
 matrices in the recipe's precision, and a copy of one big tensor. Each kernel of a step takes at least as long as its
 FLOPs at the one or its bytes at the other; `allowed` is a step of such kernels, one after the other. How FLOPs and
-bytes are counted, of LSTMs above all: `bench._traffic`. One thread and processor time on a CPU. `host` is the share of
-a step in no kernel, in wall clock and while a profiler watches, which slows the host and nothing else: at most so much.
+bytes are counted, of LSTMs above all: `bench._traffic`. One thread and processor time on a CPU.
+
+Where a step goes, in wall clock while a profiler watches: `matrix`, kernels that multiply matrices, convolve, or are an
+LSTM; `other` kernels, which pass over memory; `host`, no kernel. A profiler slows the host alone: at most so much.
 
 Trainings: wall clock of a short whole training with the recipe's own augmentation, by its record: the shares of waiting
 for batches, of checkpoints, and of all that is not steps (start, dev).
 
-What bounds a training: waiting for batches, the host, or its kernels, whichever takes most of it; and kernels by what
-bounds most of their allowed time.
+What bounds a training is what takes the most of it: matrix kernels (compute), other kernels (bandwidth), the host, or
+waiting for batches (data).
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +49,7 @@ from thaw.training.streams import Streams
 
 WAITING, SAVING, REACHED = 0.02, 0.05, 0.25  # aims
 LOOKS = 5  # at a rate, each time: it takes a few milliseconds, and other work may be in the way
+MATRIX = re.compile("conv|mm|rnn|lstm|dot_product|attention|cutlass|xmma|wgrad|dgrad|nvjet")  # in names of kernels
 Seconds = Callable[[], float]
 
 
@@ -68,7 +72,8 @@ class Steps:
     compute: float  # seconds of an allowed step in kernels that computing bounds
     memory: float  # in the others
     seconds: float  # of a step like it, as measured
-    host: float  # share
+    matrix: float  # share of it, in kernels that multiply matrices
+    host: float  # and in none
     slowest: str  # the kernel that takes the most time, and its share of a step
 
     @property
@@ -179,7 +184,7 @@ def measure_steps(job: Job, device: torch.device, rounds: int) -> Steps:
         training.step()
     counted = training.amount()
     seen = [profiled(training.step, device) for _ in range(training.left)]
-    _, host, slowest = min(seen)  # the one that other work has disturbed least
+    _, matrix, host, slowest = min(seen)  # the one that other work has disturbed least
     training.end_epoch()
     best = 0.0
     for _ in range(rounds):
@@ -191,13 +196,12 @@ def measure_steps(job: Job, device: torch.device, rounds: int) -> Steps:
         training.end_epoch()
     machine = rates.machine
     compute, memory = counter.roof(machine.rate, machine.bandwidth)
-    return Steps(
-        best, counter.flops / counted, counter.bytes / counted, machine, compute, memory, counted / best, host, slowest
-    )
+    work = counter.flops / counted, counter.bytes / counted
+    return Steps(best, *work, machine, compute, memory, counted / best, matrix, host, slowest)
 
 
-def profiled(step: Callable[[], None], device: torch.device) -> tuple[float, float, str]:
-    """Seconds of a step, the share of it in no kernel, and the kernel with the most time."""
+def profiled(step: Callable[[], None], device: torch.device) -> tuple[float, float, float, str]:
+    """Seconds of a step, the shares of it in matrix kernels and in none, and the kernel with the most time."""
     gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
     with profile(activities=activities) as found:
@@ -212,7 +216,8 @@ def profiled(step: Callable[[], None], device: torch.device) -> tuple[float, flo
             times[event.key] = 1e-6 * float(event.self_device_time_total if gpu else event.self_cpu_time_total)
     name = max(times, key=lambda key: times[key], default="none")
     share = times.get(name, 0.0) / took
-    return took, max(0.0, 1 - sum(times.values()) / took), f"{name.removeprefix('aten::')[:36]} {share:.0%}"
+    matrix = sum(seconds for name, seconds in times.items() if MATRIX.search(name)) / took
+    return took, matrix, max(0.0, 1 - sum(times.values()) / took), f"{name.removeprefix('aten::')[:36]} {share:.0%}"
 
 
 def measure_training(job: Job) -> Shares:
@@ -234,9 +239,9 @@ def measure_training(job: Job) -> Shares:
 def bound(steps: Steps, shares: Shares) -> str:
     """What would have to be faster for a training to be: one word."""
     working = 1 - shares.data - shares.saving - shares.rest
-    kernels = "compute" if steps.compute > steps.memory else "bandwidth"
-    parts = {kernels: working * (1 - steps.host), "host": working * steps.host, "data": shares.data}
-    return max(parts, key=lambda part: parts[part])
+    parts = {"compute": steps.matrix, "host": steps.host, "bandwidth": 1 - steps.matrix - steps.host}
+    whole = {name: working * part for name, part in parts.items()} | {"data": shares.data}
+    return max(whole, key=lambda name: whole[name])
 
 
 def measure(name: str, precision: str, arguments: argparse.Namespace) -> tuple[Steps, Shares]:
@@ -267,15 +272,16 @@ def attempt(name: str, precision: str, arguments: argparse.Namespace) -> tuple[S
 
 
 HEAD = (
-    f"{'model':20}{'precision':>10}{'batch':>6}{'speed':>8}{'MFLOP':>8}{'MB':>7}{'allowed':>9}{'reached':>8}{'host':>6}"
-    f"{'data':>6}{'save':>6}{'rest':>6}  {'bound':10}slowest kernel"
+    f"{'model':20}{'precision':>10}{'batch':>6}{'speed':>8}{'MFLOP':>8}{'MB':>7}{'allowed':>9}{'reached':>8}{'matrix':>8}"
+    f"{'other':>7}{'host':>6}{'data':>6}{'save':>6}{'rest':>6}  {'bound':10}slowest kernel"
 )
 
 
 def row(name: str, run: RunRecipe, steps: Steps, shares: Shares) -> str:
     """A row of the table: rates, work of an audio second (or unit), shares."""
     numbers = f"{steps.speed:8.0f}{steps.flops / 1e6:8.1f}{steps.bytes / 1e6:7.1f}{steps.allowed:9.0f}"
-    parts = f"{steps.host:6.0%}{shares.data:6.1%}{shares.saving:6.1%}{shares.rest:6.0%}"
+    other = max(0.0, 1 - steps.matrix - steps.host)
+    parts = f"{steps.matrix:8.0%}{other:7.0%}{steps.host:6.0%}{shares.data:6.1%}{shares.saving:6.1%}{shares.rest:6.0%}"
     recipe = run.recipe
     kind = f"{name:20}{recipe.precision:>10}{recipe.batch_size:>6}"
     return f"{kind}{numbers}{steps.reached:8.0%}{parts}  {bound(steps, shares):10}{steps.slowest}"

@@ -22,7 +22,7 @@ from thaw.models import build
 
 RUN = {"version": 1, "alphabet": " a", "corpora": ["noise"], "seed": 1, "recipe": {"epochs": 1}}
 REPOSITORY = Path(__file__).resolve().parents[1]
-QUICK = ("audio", "augment", "converters", "decoding", "freezing", "limits", "overhead", "probing", "throughput")
+QUICK = ("audio", "augment", "converters", "decoding", "freezing", "overhead", "probing", "throughput")
 
 
 def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
