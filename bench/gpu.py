@@ -40,7 +40,7 @@ from thaw.config.models import ModelSpec, layer_names
 from thaw.config.schema import RecipeSpec
 from thaw.files import read_jsonl
 from thaw.tasks.ctc import ctc_loss
-from thaw.training.environment import settle
+from thaw.training.environment import products_in, settle
 from thaw.training.session import train
 
 TABLES = ("trainings", "frozen", "ctc", "limits")
@@ -151,7 +151,8 @@ def frozen(arguments: argparse.Namespace) -> None:
         for precision in arguments.precision:
             head = f"{name:20}{precision:>10}"
             try:
-                times = frozen_steps(name, precision, arguments)
+                with products_in(precision, torch.device(arguments.device)):
+                    times = frozen_steps(name, precision, arguments)
             except Exception as error:
                 print(f"{head}  {why(error)}", flush=True)
                 continue

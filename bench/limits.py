@@ -42,7 +42,7 @@ from thaw.files import read_json, read_jsonl
 from thaw.training.begin import Job, begin
 from thaw.training.central import Central
 from thaw.training.distributed import World
-from thaw.training.environment import settle
+from thaw.training.environment import products_in, settle
 from thaw.training.learner import Learner, Moment
 from thaw.training.session import train
 from thaw.training.streams import Streams
@@ -255,7 +255,8 @@ def measure(name: str, precision: str, arguments: argparse.Namespace) -> tuple[S
     whole = recipe_of(name, size, arguments.epochs, changes)
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         job = job_of(name, size, plain, Path(one), 3, arguments.seconds, arguments.device)
-        steps = measure_steps(job, device, arguments.rounds)
+        with products_in(plain.recipe.precision, device):
+            steps = measure_steps(job, device, arguments.rounds)
         job = job_of(name, size, whole, Path(other), arguments.batches, arguments.seconds, arguments.device)
         shares = measure_training(replace(job, checkpoint_seconds=60.0))
     print(row(name, plain, steps, shares), flush=True)
