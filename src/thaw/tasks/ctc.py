@@ -5,7 +5,7 @@ Shapes: B batch, T frames, V classes (blank is the last), N labels of all uttera
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,43 +13,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thaw.decoding.greedy import greedy
-from thaw.errors import UserError
 from thaw.placing import on_device
 from thaw.scoring.edits import Edits, count_characters, count_words
+from thaw.tasks.spelling import Spelling
 from thaw.units import Units, ctc_frames
 
 if TYPE_CHECKING:
-    from thaw.corpora.manifest import Utterance
     from thaw.training.forward import Answer
 
 CUDNN_LONGEST_TARGET = 255  # labels; cuDNN's kernel takes no more
 
 
-class Ctc:
+class Ctc(Spelling):
     """The task `ctc` of one head: its units, then the blank; greedy decoding."""
 
     measures: tuple[str, ...] = ("cer", "wer")
 
     def __init__(self, units: Units, selects: str = "loss") -> None:
-        self.units = units
-        self.selects = selects
-
-    @property
-    def classes(self) -> int:
-        """V: the units and the blank, which is the last."""
-        return self.units.size + 1
-
-    def labels(self, utterance: Utterance) -> list[int]:
-        """The units of its text."""
-        return self.units.encode(utterance.text)
+        super().__init__(units, selects)
 
     def least_frames(self, labels: Sequence[int]) -> int:
         """See `ctc_frames`."""
         return ctc_frames(labels)
-
-    def weight(self, labels: int) -> int:
-        """1: mozilla/DeepSpeech v0.7.4 train.py takes the mean over utterances, however long."""
-        return 1
 
     def losses(self, answer: Answer) -> Tensor:
         """Losses (B,) by `ctc_loss`."""
@@ -58,18 +43,6 @@ class Ctc:
     def counts(self, answer: Answer) -> dict[str, list[Edits]]:
         """Edits of the best path's characters and words, over those of the reference."""
         return best_path_edits(answer.logits, answer.frames, answer.batch.texts, self.units)
-
-    def select(self, dev: Mapping[str, float | None]) -> float:
-        """The loss, or a rate of the best path."""
-        return selected(dev, self.selects)
-
-
-def selected(dev: Mapping[str, float | None], name: str) -> float:
-    """What selects, of the loss and the rates of dev; UserError where there is no such rate."""
-    value = dev[name]
-    if value is None:  # a loss always is: a learner without a finite one has diverged
-        raise UserError(f"dev has no {name}: its references are empty; select by the loss")
-    return value
 
 
 def best_path_edits(logits: Tensor, frames: Tensor, texts: Sequence[str], units: Units) -> dict[str, list[Edits]]:

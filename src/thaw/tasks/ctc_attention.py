@@ -11,7 +11,7 @@ Shapes: B batch, T encoder frames, U labels, V classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,11 +24,11 @@ from thaw.config.tasks import CtcAttentionSpec
 from thaw.models.ctc_attention import ATTENTION_OUTPUT, CTC_OUTPUT
 from thaw.placing import on_device
 from thaw.scoring.measures import AnyCounts, Counts
-from thaw.tasks.ctc import best_path_edits, ctc_loss, selected
+from thaw.tasks.ctc import best_path_edits, ctc_loss
+from thaw.tasks.spelling import Spelling
 from thaw.units import Units, ctc_frames
 
 if TYPE_CHECKING:
-    from thaw.corpora.manifest import Utterance
     from thaw.training.data import Batch
     from thaw.training.forward import Answer
 
@@ -37,7 +37,7 @@ IntArray = NDArray[np.int32]
 PADDING = -100  # a target that has no loss
 
 
-class CtcAttention:
+class CtcAttention(Spelling):
     """The task `ctc-attention` of two heads. Both have the units, then one class: CTC's blank, the decoder's end.
 
     Dev counts the edits of CTC's best path ("cer", "wer") and the labels, ends included, that the decoder gets wrong
@@ -47,27 +47,13 @@ class CtcAttention:
     measures: tuple[str, ...] = ("cer", "wer", "token_error")
 
     def __init__(self, spec: CtcAttentionSpec, units: Units) -> None:
+        super().__init__(units, spec.selects)
         self.spec = spec
-        self.units = units
-        self.selects: str = spec.selects
         self.distribution: Tensor | None = None  # (V,), of the labels to smooth with
-
-    @property
-    def classes(self) -> int:
-        """V: the units and one more."""
-        return self.units.size + 1
-
-    def labels(self, utterance: Utterance) -> list[int]:
-        """The units of its text."""
-        return self.units.encode(utterance.text)
 
     def least_frames(self, labels: Sequence[int]) -> int:
         """What CTC needs."""
         return ctc_frames(labels)
-
-    def weight(self, labels: int) -> int:
-        """1: the mean is over utterances, as of CTC."""
-        return 1
 
     def learn_text(self, labels: Iterable[IntArray]) -> None:
         """Count the labels of the training split, which `unigram` smooths with: needed before any loss."""
@@ -95,10 +81,6 @@ class CtcAttention:
         totals = batch.target_lengths + 1
         pairs = zip(wrong.sum(dim=1).tolist(), totals.tolist(), strict=True)
         return {**edits, "token_error": [Counts(errors, total) for errors, total in pairs]}
-
-    def select(self, dev: Mapping[str, float | None]) -> float:
-        """What the spec says."""
-        return selected(dev, self.selects)
 
 
 def ended(batch: Batch, end: int) -> Tensor:

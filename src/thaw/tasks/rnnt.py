@@ -6,7 +6,7 @@ The loss is torchaudio's. Shapes: B batch, T frames, U labels, V classes (the bl
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,38 +16,23 @@ from thaw.decoding.greedy import tidy
 from thaw.models.transducer import Transducer
 from thaw.placing import on_device
 from thaw.scoring.edits import Edits, count_characters, count_words
-from thaw.tasks.ctc import selected
+from thaw.tasks.spelling import Spelling
 from thaw.units import Units
 
 if TYPE_CHECKING:
-    from thaw.corpora.manifest import Utterance
     from thaw.training.forward import Answer
 
 
-class Rnnt:
+class Rnnt(Spelling):
     """The task `rnnt` of one head: its units, then the blank; greedy search."""
 
     measures: tuple[str, ...] = ("cer", "wer")
 
     def __init__(self, units: Units, selects: str = "loss") -> None:
-        self.units = units
-        self.selects = selects
-
-    @property
-    def classes(self) -> int:
-        """V: the units and the blank, which is the last."""
-        return self.units.size + 1
-
-    def labels(self, utterance: Utterance) -> list[int]:
-        """The units of its text."""
-        return self.units.encode(utterance.text)
+        super().__init__(units, selects)
 
     def least_frames(self, labels: Sequence[int]) -> int:
         """One: a frame may say many labels."""
-        return 1
-
-    def weight(self, labels: int) -> int:
-        """1: the mean is over utterances, as of CTC."""
         return 1
 
     def losses(self, answer: Answer) -> Tensor:
@@ -61,10 +46,6 @@ class Rnnt:
         texts = [tidy(self.units.decode(labels)) for labels in found]
         pairs = [*zip(answer.batch.texts, texts, strict=True)]
         return {"cer": [count_characters(*pair) for pair in pairs], "wer": [count_words(*pair) for pair in pairs]}
-
-    def select(self, dev: Mapping[str, float | None]) -> float:
-        """The loss, or a rate of the search."""
-        return selected(dev, self.selects)
 
 
 def rnnt_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
