@@ -54,6 +54,7 @@ BENCHES = {
     "coverage": Size(("--trials", "250", "--jobs", "2"), ("--trials", "2")),
     "dag": Size(toy=("250", "500")),
     "decoding": Size(toy=("--utterances", "3", "--sentences", "300")),
+    "dropout": Size(toy=("--variant", "mini-S", "--batch", "2", "--rounds", "1")),
     "freezing": Size(toy=("--hidden", "8", "--batch", "2", "--rounds", "1")),
     "gpu": Size(toy=("--device", "cpu", "--size", "toy", "--precision", "bf16", *_SHORT, "--depths", "2")),
     "limits": Size(toy=("--size", "toy", *_SHORT)),

@@ -92,6 +92,11 @@ class Noise:
         noise.seeds = [self.seeds[row] for row in rows] if self.seeds else []
         return noise
 
+    def keys(self, layer: str, call: int) -> Tensor:
+        """What names the masks of a dropout place of a layer, its `call`-th: two words for each utterance, (B, 2)."""
+        ending = Seeds.ending(layer, call)
+        return _words([seeds(ending) for seeds in self.seeds])
+
     def drop_for(self, layer: str) -> Drop:
         """The dropout function of one layer for this batch: (B, T, H) -> (B, T, H), inverted dropout."""
         rate = self.rates.get(layer, 0.0)
@@ -102,9 +107,8 @@ class Noise:
 
         def drop(x: Tensor) -> Tensor:
             nonlocal calls
-            ending = Seeds.ending(layer, calls)
+            keys = on_device(self.keys(layer, calls), x.device)
             calls += 1
-            keys = on_device(_words([seeds(ending) for seeds in self.seeds]), x.device)
             kept = _noise(keys, x.shape[1], x.shape[2]) < level - 32768
             return x * kept.to(x.dtype).mul_(65536 / level)
 
