@@ -55,8 +55,8 @@ class TorchOptimizer(Optimizer):
         """One update from the gradients at hand; RuntimeError names a parameter that has none."""
         gradients, active = self.gradients(), self.active()
         moved = [self.state_in["moved"][place] for place in active]
-        largest = torch._foreach_norm(gradients, float("inf"))
-        torch._foreach_copy_(moved, [flag | (norm > 0) for flag, norm in zip(moved, largest, strict=True)])
+        largest = torch.stack(list(torch._foreach_norm(gradients, float("inf"))))
+        torch._foreach_copy_(moved, list((torch.stack(moved) | (largest > 0)).unbind()))
         self.t += 1
         slots = [[self.state_in[slot][place] for place in active] for slot in self.slots]
         parameters = [self.parameters[place] for place in active]
