@@ -2,7 +2,8 @@
 
 Under autocast, torch casts what cuDNN's LSTM gets to half precision, whatever type autocast was given (aten/src/ATen/
 cudnn/AutocastRNN.cpp): numbers of bf16's range would overflow there. So autocast is left out of it, and tensors are
-cast here, to the type that it was given. On a CPU that is what autocast does itself, to the bit.
+cast here, to the type that it was given: cuDNN's LSTM takes bf16 since 9.13, on Ampere and later, and torch asks for
+both (aten/src/ATen/native/RNN.cpp, `use_cudnn`). On a CPU that is what autocast does itself, to the bit.
 
 Shapes: B batch, T frames, F features, H units of one direction.
 """

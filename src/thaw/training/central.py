@@ -152,7 +152,7 @@ class Central(Epochs):
 
     def prepare(self, indices: Sequence[int], augment: Augment) -> Batch:
         """These utterances as a batch, ready to be copied to the device while that is at work."""
-        batch = self.examples.batch(indices, augment)
+        batch = self.examples.batch(indices, augment).checked()
         return batch.pinned() if self.world.device.type == "cuda" else batch
 
     def parts(self, indices: Sequence[int]) -> list[list[int]]:
@@ -205,7 +205,7 @@ class Central(Epochs):
             made = self.prepared.take(share) if self.prepared and not bad else None
             batch = made or self.prepare(share, self.augment())
             self.progress.sums.data_seconds += time.perf_counter() - asked
-            if spoiled := [share[row] for row in batch.not_finite()]:
+            if spoiled := [share[row] for row in batch.spoiled]:
                 bad += spoiled
                 share = [i for i in share if i not in spoiled]
                 continue

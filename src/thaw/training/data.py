@@ -45,11 +45,12 @@ class Batch:
     target_lengths: Tensor  # (B,) int32
     langs: tuple[str, ...]
     texts: tuple[str, ...]  # what was said, to count errors by
+    spoiled: tuple[int, ...] = ()  # rows whose features hold what is no number, where that was looked at
 
-    def not_finite(self) -> list[int]:
-        """Rows whose features hold what is no number."""
-        wrong: list[int] = torch.nonzero(~self.x.isfinite().flatten(1).all(1)).flatten().tolist()
-        return wrong
+    def checked(self) -> Batch:
+        """The same batch, with its spoiled rows."""
+        wrong = torch.nonzero(~self.x.isfinite().flatten(1).all(1)).flatten()
+        return replace(self, spoiled=tuple(wrong.tolist()))
 
     def part(self, rows: Sequence[int]) -> Batch:
         """Some of its rows, in this order, padded as far as the whole batch; itself where they are all."""

@@ -105,7 +105,7 @@ class Deferred:
         if not self.settle():  # these were losses of weights that are no more
             buffers.hold()
             losses = learner.attempt(parts, indices)
-        spoiled = any(batch.not_finite() for batch in parts)
+        spoiled = any(batch.spoiled for batch in parts)
         norm = learner.combine(1.0)
         self._held.hold()
         learner.optimizer.step(learner.learning_rate(learner.progress.step + 1))
