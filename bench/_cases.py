@@ -211,12 +211,14 @@ def job_of(name: str, size: Size, run: RunRecipe, folder: Path, batches: int, se
 def write_speech(folder: Path, split: str, alphabet: str, count: int, seconds: float, rate: float) -> Path:
     """A shard and a manifest of noise, 80 to 100 % of `seconds` each, `rate` characters a second said in them."""
     random = np.random.default_rng([1, len(split)])
+    noise = random.normal(0, 1000, int(SAMPLE_RATE * (seconds + 1))).astype(np.int16)  # clips begin within a second
     rows: list[dict[str, Any]] = []
     clips, offset = [], 0
     for number in range(count):
         samples = int(SAMPLE_RATE * seconds * random.uniform(0.8, 1.0))
-        clips.append(random.normal(0, 1000, samples).astype(np.int16))
-        text = "".join(random.choice(list(alphabet[1:]), max(1, int(rate * samples / SAMPLE_RATE))))
+        begin = int(random.integers(SAMPLE_RATE))
+        clips.append(noise[begin : begin + samples])
+        text = drawn(random, alphabet, max(1, int(rate * samples / SAMPLE_RATE)))
         names = {"id": f"{split}-{number:05d}", "lang": "en", "speaker": "noise", "text": text, "text_raw": text}
         place = {"offset_samples": offset, "samples": samples, "offset": offset / SAMPLE_RATE}
         about = {"duration": samples / SAMPLE_RATE, "digest": clip_digest(clips[-1])}
@@ -226,6 +228,11 @@ def write_speech(folder: Path, split: str, alphabet: str, count: int, seconds: f
     write_bytes(folder / f"{split}.wav", wav_header(len(data)) + data)
     write_jsonl(folder / f"{split}.jsonl", rows)
     return folder / f"{split}.jsonl"
+
+
+def drawn(random: np.random.Generator, alphabet: str, count: int) -> str:
+    """So many letters, no space among them."""
+    return "".join(alphabet[number] for number in random.integers(1, len(alphabet), count).tolist())
 
 
 def write_states(manifest: Path, states: int) -> Path:
@@ -245,7 +252,7 @@ def write_states(manifest: Path, states: int) -> Path:
 def write_text(folder: Path, split: str, alphabet: str, units: int) -> Path:
     """A manifest of text: lines of 20 characters, in all so many."""
     random = np.random.default_rng([1, len(split)])
-    lines = ["".join(random.choice(list(alphabet[1:]), 19)) for _ in range(-(-units // 20) + 1)]
+    lines = [drawn(random, alphabet, 19) for _ in range(-(-units // 20) + 1)]
     rows = [
         {"id": f"{split}-{number:06d}", "lang": "en", "speaker": "noise", "text": line, "text_raw": line}
         for number, line in enumerate(lines)

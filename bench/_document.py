@@ -23,10 +23,11 @@ def described(command: str) -> str:
 
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
     cores = len(os.sched_getaffinity(0))
-    load = os.getloadavg()[0]
+    load, version = os.getloadavg()[0], code_version()
     busy = f"busy with other work (load {load:.1f})" if load > cores / 2 else f"quiet (load {load:.1f})"
     where = f"{cores} cores of {processor()}{gpu}, {busy} when it began"
-    return f"`{command}`: {where}; torch {torch.__version__}, {time.strftime('%Y-%m-%d')}, {code_version()[:8] or '?'}"
+    commit = f"commit {version[:8]}{' and changes' if version.endswith('+') else ''}" if version else "no commit"
+    return f"`{command}`: {where}; torch {torch.__version__}, {time.strftime('%Y-%m-%d')}, {commit}"
 
 
 def block(printed: str, about: str) -> str:

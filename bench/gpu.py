@@ -45,6 +45,7 @@ from thaw.training.session import train
 
 TABLES = ("trainings", "frozen", "ctc", "limits")
 PRECISIONS: tuple[str, ...] = get_args(RecipeSpec.model_fields["precision"].annotation)
+LARGEST = 32  # utterances of a batch, but for limits
 SAME = "same twice"
 REFUSAL = re.compile(r"(\S+) does not have a deterministic implementation")
 SHAPES = ((16, 200, 30), (64, 400, 30), (64, 400, 1024))  # B, T, V of the losses that are timed
@@ -113,7 +114,7 @@ def trainings(arguments: argparse.Namespace) -> None:
 
 def twice(name: str, precision: str, arguments: argparse.Namespace) -> Iterator[str]:
     """Train a model whole, and then from there with its lower half frozen, each twice; what came of the bits."""
-    changes, donor = changes_of(precision, arguments), None
+    changes, donor = changes_of(name, precision, arguments), None
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("none", "half"):
             head = f"{name:20}{precision:>10}{kind:>8}"
@@ -130,9 +131,10 @@ def twice(name: str, precision: str, arguments: argparse.Namespace) -> Iterator[
             yield said
 
 
-def changes_of(precision: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What is asked for beside a recipe's own."""
-    return {"precision": precision, **({"batch_size": arguments.batch} if arguments.batch else {})}
+def changes_of(name: str, precision: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What is asked for beside a recipe's own; batches are no larger than bits and ratios need."""
+    own = recipe_of(name, arguments.size, 1, {}).recipe.batch_size
+    return {"precision": precision, "batch_size": arguments.batch or min(own, LARGEST)}
 
 
 # --- freezing -------------------------------------------------------------------------------------
@@ -170,7 +172,7 @@ def frozen_steps(name: str, precision: str, arguments: argparse.Namespace) -> di
     device, times = torch.device(arguments.device), {}
     clock = limits.clock_of(device)
     for count in depths(len(names), arguments.depths):
-        changes = {**changes_of(precision, arguments), "augmentation": {}}
+        changes = {**changes_of(name, precision, arguments), "augmentation": {}}
         recipe = recipe_of(name, arguments.size, 10**6, changes, names[:count])
         with tempfile.TemporaryDirectory() as folder:
             job = job_of(name, arguments.size, recipe, Path(folder), arguments.batches, arguments.seconds, device.type)

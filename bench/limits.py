@@ -26,7 +26,7 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -212,19 +212,21 @@ def profiled(step: Callable[[], None], device: torch.device) -> tuple[float, flo
         took = time.perf_counter() - began
     times: dict[str, float] = {}
     for event in found.key_averages():
-        if gpu or event.key.startswith("aten::"):
-            times[event.key] = 1e-6 * float(event.self_device_time_total if gpu else event.self_cpu_time_total)
+        # A GPU's kernels are events of their own, beside those of the operations that asked for them.
+        if gpu and str(event.device_type).endswith("CUDA"):
+            times[event.key] = 1e-6 * float(event.self_device_time_total)
+        elif not gpu and event.key.startswith("aten::"):
+            times[event.key] = 1e-6 * float(event.self_cpu_time_total)
     name = max(times, key=lambda key: times[key], default="none")
     share = times.get(name, 0.0) / took
     matrix = sum(seconds for name, seconds in times.items() if MATRIX.search(name)) / took
     return took, matrix, max(0.0, 1 - sum(times.values()) / took), f"{name.removeprefix('aten::')[:36]} {share:.0%}"
 
 
-def measure_training(job: Job) -> Shares:
-    """A whole training, by what its record says."""
-    train(job)
-    cost = read_json(job.outputs["run.json"])["cost"]
-    rows = read_jsonl(job.outputs["metrics.jsonl"])
+def shares_of(outputs: Mapping[str, Path]) -> Shares:
+    """Where a training's time went, by its record and its metrics."""
+    cost = read_json(outputs["run.json"])["cost"]
+    rows = read_jsonl(outputs["metrics.jsonl"])
     last = [0, *(int(row["step"]) for row in rows)]
     taken = [int(row["step"]) - before for row, before in zip(rows, last, strict=False)]
     data, steps = (
@@ -258,7 +260,8 @@ def measure(name: str, precision: str, arguments: argparse.Namespace) -> tuple[S
         with products_in(plain.recipe.precision, device):
             steps = measure_steps(job, device, arguments.rounds)
         job = job_of(name, size, whole, Path(other), arguments.batches, arguments.seconds, arguments.device)
-        shares = measure_training(replace(job, checkpoint_seconds=60.0))
+        train(replace(job, checkpoint_seconds=60.0))
+        shares = shares_of(job.outputs)
     print(row(name, plain, steps, shares), flush=True)
     return steps, shares
 

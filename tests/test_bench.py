@@ -13,12 +13,16 @@ from bench.__main__ import BENCHES
 from bench._cases import CASES
 from bench._document import block, names_in, replaced
 from bench._traffic import Counter
+from bench.before import bits_of
 from bench.freezing import CLASSES, predicted
+from bench.gpu import why
+from bench.limits import Machine, Shares, Steps, bound, shares_of
 
 from thaw.config.models import ModelSpec
 from thaw.config.run import RunRecipe
+from thaw.files import write_json, write_jsonl
 from thaw.frontends import dimension
-from thaw.models import build
+from thaw.models import build, save_tensors
 
 RUN = {"version": 1, "alphabet": " a", "corpora": ["noise"], "seed": 1, "recipe": {"epochs": 1}}
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -125,3 +129,50 @@ def test_counted_multiplications_are_those_of_the_formulas(plain: dict[str, Any]
     expected = 2 * predicted(spec, ()) * batch * frames / per_frame
     # The formula takes a layer as one sum: it has no gradient for what the first layer's own two halves pass on.
     assert counter.flops == pytest.approx(expected, rel=0.02)
+
+
+# --- what benches compute -------------------------------------------------------------------------
+
+
+def outputs_in(folder: Path, weight: float, rows: list[dict[str, Any]]) -> dict[str, Path]:
+    """What a training leaves, as far as benches read it."""
+    names = ("model.safetensors", "metrics.jsonl", "run.json")
+    outputs = {name: folder / name for name in names}
+    folder.mkdir(exist_ok=True)
+    save_tensors(outputs["model.safetensors"], {"w": torch.tensor([1.0, weight])}, {})
+    write_jsonl(outputs["metrics.jsonl"], rows)
+    write_json(outputs["run.json"], {"cost": {"seconds": 4.0, "saving_seconds": 0.4}})
+    return outputs
+
+
+def test_bits_are_those_of_weights_and_losses_and_no_clock(tmp_path: Path) -> None:
+    row = {"epoch": 1, "train_loss": 2.0, "step_seconds": 0.1}
+    first = bits_of(outputs_in(tmp_path / "a", 2.0, [row]))
+    assert bits_of(outputs_in(tmp_path / "b", 2.0, [{**row, "step_seconds": 0.2, "data_seconds": 0.1}])) == first
+    assert bits_of(outputs_in(tmp_path / "c", 2.0, [{**row, "train_loss": 2.0000001}])) != first
+    nearly = float(torch.tensor(2.0).nextafter(torch.tensor(3.0)))
+    assert bits_of(outputs_in(tmp_path / "d", nearly, [row])) != first
+
+
+def test_shares_are_those_of_the_whole_training(tmp_path: Path) -> None:
+    rows = [
+        {"step": 2, "step_seconds": 0.5, "data_seconds": 0.1},
+        {"step": 4, "step_seconds": 0.5, "data_seconds": 0.1},
+    ]
+    shares = shares_of(outputs_in(tmp_path, 1.0, rows))
+    assert (shares.data, shares.saving, shares.rest) == pytest.approx((0.1, 0.1, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "host", "data", "named"),
+    [(0.6, 0.1, 0.0, "compute"), (0.2, 0.1, 0.0, "bandwidth"), (0.2, 0.7, 0.0, "host"), (0.6, 0.1, 0.5, "data")],
+)
+def test_what_takes_the_most_of_a_training_bounds_it(matrix: float, host: float, data: float, named: str) -> None:
+    steps = Steps(100, 1e6, 1e6, Machine(1e9, 1e9), 0.1, 0.1, 1.0, matrix, host, "mm")
+    assert bound(steps, Shares(data, 0.05, 0.05)) == named
+
+
+def test_an_operation_that_refuses_is_named() -> None:
+    error = RuntimeError("ctc_loss_backward_gpu does not have a deterministic implementation, but you set …")
+    assert why(error) == "refused: ctc_loss_backward_gpu"
+    assert why(ValueError("no\nmore")) == "ValueError: no"
