@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thaw.tasks import ctc
-from thaw.tasks.ctc import _cudnn_can, _cudnn_ctc_loss, ctc_loss
+from thaw.tasks.ctc import _by_cudnn, _by_utterance, _impossible, _on_cpu, _silent, _way, ctc_loss
 from thaw.units import ctc_frames
 
 
@@ -90,7 +90,7 @@ def test_cudnns_layout_of_classes_changes_neither_loss_nor_gradient(monkeypatch:
     monkeypatch.setattr(ctc, "_cudnn", lambda *given: F.ctc_loss(*given, blank=0, reduction="none"))
     logits, *rest = random_batch()
     one, other = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    plain, moved = ctc_loss(one, *rest), _cudnn_ctc_loss(other, *rest)
+    plain, moved = ctc_loss(one, *rest), _by_cudnn(other, *rest)
     torch.testing.assert_close(plain, moved)
     plain.sum().backward()
     moved.sum().backward()
@@ -101,11 +101,36 @@ LONGEST = [0, 1] * 127 + [0]  # 255 labels
 
 
 @pytest.mark.parametrize(
-    ("frames", "case", "can"),
-    [(300, LONGEST, True), (300, [*LONGEST, 1], False), (300, [], False), (3, [0, 0], True), (2, [0, 0], False)],
+    ("frames", "case", "way"),
+    [
+        (300, LONGEST, _by_cudnn),
+        (300, [*LONGEST, 1], _on_cpu),
+        (300, [], _silent),
+        (3, [0, 0], _by_cudnn),
+        (2, [0, 0], _impossible),
+    ],
 )
-def test_what_cudnn_is_given(frames: int, case: list[int], can: bool):
-    assert _cudnn_can(torch.tensor([300, frames]), *batch([[2], case])) == can
+def test_what_cudnn_is_given(frames: int, case: list[int], way: ctc.Way):
+    assert _way(case, frames) is way
+
+
+@pytest.mark.parametrize(
+    "places", [range(6), [2], [3], [0, 2], [1, 3]], ids=["all", "silent", "impossible", "no labels", "some"]
+)
+def test_on_a_gpu_every_utterance_goes_its_own_way(places: list[int], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ctc, "_cudnn", lambda *given: F.ctc_loss(*given, blank=0, reduction="none"))
+    cases, frames = [[0, 1], [0, 0], [], [1, 1, 1], [*LONGEST, 1], [2]], [300, 3, 7, 4, 300, 9]
+    lengths, labels = torch.tensor([frames[p] for p in places], dtype=torch.int32), [cases[p] for p in places]
+    targets, counts = (tensor.int() for tensor in batch(labels))
+    logits = torch.randn(len(labels), 300, 4, generator=torch.Generator().manual_seed(3))
+    one, other = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    wanted, got = ctc_loss(one, lengths, targets, counts), _by_utterance(other, lengths, targets, counts)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-4)
+    got.sum().backward()
+    assert other.grad.isfinite().all()
+    wanted[wanted.isfinite()].sum().backward()
+    finite = wanted.isfinite()
+    torch.testing.assert_close(other.grad[finite], one.grad[finite], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

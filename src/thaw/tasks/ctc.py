@@ -5,7 +5,8 @@ Shapes: B batch, T frames, V classes (blank is the last), N labels of all uttera
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thaw.decoding.greedy import greedy
-from thaw.placing import on_device
+from thaw.placing import on_device, rows_of
 from thaw.scoring.edits import Edits, count_characters, count_words
 from thaw.tasks.spelling import Spelling
 from thaw.units import Units, ctc_frames
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from thaw.training.forward import Answer
 
 CUDNN_LONGEST_TARGET = 255  # labels; cuDNN's kernel takes no more
+Way = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # what `ctc_loss` takes to what it gives, lengths being int32
 
 
 class Ctc(Spelling):
@@ -64,28 +66,62 @@ def ctc_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_leng
 
     On a GPU this takes the one CUDA path that gives the same bits every time: cuDNN's deterministic algorithm
     (PyTorch's own CUDA kernel adds up gradients in any order). The conditions for it come from reading
-    aten/src/ATen/native/cudnn/LossCTC.cpp, not from a trial; batches outside them are computed on the CPU.
+    aten/src/ATen/native/cudnn/LossCTC.cpp, not from a trial. Utterances outside them go their own way (`_way`): alone
+    those with more labels than cuDNN takes are computed on the CPU, for which the host waits.
     """
     frame_lengths, targets, target_lengths = (
         x.to("cpu", torch.int32) for x in (frame_lengths, targets, target_lengths)
     )
-    if logits.is_cuda and _cudnn_can(frame_lengths, targets, target_lengths):
-        return _cudnn_ctc_loss(logits, frame_lengths, targets, target_lengths)
+    if logits.is_cuda and torch.backends.cudnn.enabled:
+        return _by_utterance(logits, frame_lengths, targets, target_lengths)
+    return _on_cpu(logits, frame_lengths, targets, target_lengths)
+
+
+def _on_cpu(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """The loss by PyTorch's kernel for a CPU, wherever the logits are."""
     blank = logits.shape[-1] - 1
     log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (T, B, V)
     loss = F.ctc_loss(log_probs.cpu(), targets, frame_lengths, target_lengths, blank, reduction="none")
     return on_device(loss, logits.device)
 
 
-def _cudnn_can(frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> bool:
-    """Whether every utterance is short enough for cuDNN, has labels, and has the frames to spell them."""
-    for labels, frames in zip(torch.split(targets, target_lengths.tolist()), frame_lengths.tolist(), strict=True):
-        if not 1 <= len(labels) <= CUDNN_LONGEST_TARGET or ctc_frames(labels.tolist()) > frames:
-            return False
-    return torch.backends.cudnn.enabled
+def _by_utterance(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """The loss on a GPU: of each utterance by the way that takes it."""
+    labels = torch.split(targets, target_lengths.tolist())
+    ways = [_way(its.tolist(), frames) for its, frames in zip(labels, frame_lengths.tolist(), strict=True)]
+    if set(ways) == {_by_cudnn}:
+        return _by_cudnn(logits, frame_lengths, targets, target_lengths)
+    losses, order = list[Tensor](), list[int]()
+    for way in dict.fromkeys(ways):
+        rows = [row for row, its in enumerate(ways) if its is way]
+        its_labels = torch.cat([labels[row] for row in rows])
+        losses.append(way(rows_of(logits, rows), frame_lengths[rows], its_labels, target_lengths[rows]))
+        order += rows
+    return rows_of(torch.cat(losses), torch.tensor(order).argsort().tolist())
 
 
-def _cudnn_ctc_loss(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+def _way(labels: list[int], frames: int) -> Way:
+    """How a GPU comes to the loss of an utterance; what cuDNN is not given has no frames to spell it, or no labels."""
+    if ctc_frames(labels) > frames:
+        return _impossible
+    if not labels:
+        return _silent
+    return _by_cudnn if len(labels) <= CUDNN_LONGEST_TARGET else _on_cpu
+
+
+def _impossible(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """Infinite, with a gradient that is zero: a batch of nothing else has one too."""
+    return logits.float().flatten(1).sum(1) * 0.0 + math.inf
+
+
+def _silent(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """Of utterances without labels: one path, all of it blanks."""
+    inside = torch.arange(logits.shape[1], device=logits.device) < on_device(frame_lengths, logits.device).unsqueeze(1)
+    blanks = F.log_softmax(logits.float(), dim=-1)[..., -1]
+    return -torch.where(inside, blanks, 0.0).sum(1)
+
+
+def _by_cudnn(logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
     """The loss by cuDNN: blank is class 0, labels and lengths are int32 on the GPU, log probabilities fp32."""
     device = logits.device
     labels, frames, counts = (on_device(x, device) for x in (targets + 1, frame_lengths, target_lengths))
@@ -100,7 +136,7 @@ def _cudnn(log_probs: Tensor, labels: Tensor, frames: Tensor, counts: Tensor) ->
     """cuDNN's kernel, asked for by its own name and with its deterministic algorithm; all tensors are on the GPU.
 
     `F.ctc_loss` would first ask whether cuDNN can, for which it copies both lengths back to the host, once for every
-    utterance; `_cudnn_can` has seen to that. The kernel (cudnnCTCLoss_v8) reads lengths where it runs.
+    utterance; `_way` has seen to that. The kernel (cudnnCTCLoss_v8) reads lengths where it runs.
     """
     losses: Tensor = torch.ops.aten._cudnn_ctc_loss.Tensor(log_probs, labels, frames, counts, 0, True, False)[0]
     return losses
