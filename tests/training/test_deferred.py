@@ -12,12 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.conftest import same_but_for_time
+from tests.training.conftest import Bench, same_but_for_time
 from tests.training.test_central import BOTH_HEADS, QUARTZNET, make_learner, poison, run_to_end
+from tests.training.test_federated import federated
 from tests.training.test_streams import learner as text_learner
 from tests.training.test_streams import text  # noqa: F401  (a fixture)
+from thaw.config.run import RunRecipe
+from thaw.training.begin import Job, begin
 from thaw.training.central import Central
+from thaw.training.clients import Clients
 from thaw.training.deferred import Deferred, Held
+from thaw.training.distributed import World
 from thaw.training.learner import Diverged
 from thaw.training.streams import Streams
 
@@ -157,4 +162,32 @@ def test_a_language_model_is_read_later_too(text: Any, bad: tuple[int, ...]) -> 
     assert isinstance(one, Streams)
     assert same_but_for_time(one.progress.rows, other.progress.rows)
     assert [row["skipped"] for row in one.progress.rows] == [len(bad)] * 3
+    assert all(torch.equal(tensor, other.tensors()[name]) for name, tensor in one.tensors().items())
+
+
+def test_clients_of_a_federated_training_are_read_later_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a learner of its own, whose last step nothing follows."""
+    recipe = RunRecipe.model_validate(federated(bench, clients=3, local_epochs=2).with_recipe(batch_size=2).recipe)
+    found = []
+    for deferred in (False, True):
+        job = Job(recipe, [bench.train], [bench.dev], {}, bench.folder / "state")
+        learner = begin(job, World(), print).learner
+        honest = Clients.central
+
+        def central(
+            self: Clients, name: str, said: list[str], honest: Any = honest, deferred: bool = deferred
+        ) -> Central:
+            made = honest(self, name, said)
+            made.deferred = Deferred(made) if deferred else None
+            poison(made, made.examples.utterances[1].id, made.examples.utterances[-1].id)
+            return made
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Clients, "central", central)
+            for _ in learner.run():
+                pass
+        found.append(learner)
+    one, other = found
+    assert one.rows[0]["non_finite"] > 0
+    assert same_but_for_time(one.rows, other.rows)
     assert all(torch.equal(tensor, other.tensors()[name]) for name, tensor in one.tensors().items())
