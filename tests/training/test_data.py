@@ -154,6 +154,21 @@ def test_speeds_are_kept_apart_and_dithered_features_not_at_all(examples: Exampl
     assert anew.cache == {}
 
 
+def test_dither_comes_after_the_change_of_speed_and_samples_are_kept_for_it(examples: Examples) -> None:
+    small = Examples(examples.utterances, TASKS, "deepspeech", cache_bytes=200_000)
+    for epoch in (1, 2, 3):
+        how = augment(epoch, speed=[0.9, 1.0, 1.1], dither=1e-4)
+        for index, utterance in enumerate(examples.utterances):
+            factor = how.factor(utterance.id, how.fitting(utterance.samples, 1))
+            sound = utterance.pcm() if factor == 1.0 else at_speed(utterance.pcm(), factor)
+            wanted = features("deepspeech", how.dithered(utterance.id, sound))
+            for each in (examples, small):
+                assert np.array_equal(each.features(index, how), wanted)
+    assert {factor for _, factor in examples.sounds} == {0.9, 1.0, 1.1}
+    assert 0 < sum(kept.nbytes for kept in small.sounds.values()) <= 200_000
+    assert not examples.cache
+
+
 def test_every_transcript_still_fits_at_every_speed(examples: Examples) -> None:
     fast = examples.batch(range(12), augment(speed=[2.0])).lengths.tolist()
     plain = examples.batch(range(12)).lengths.tolist()

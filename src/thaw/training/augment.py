@@ -6,7 +6,7 @@ Shapes: N samples, T frames, F features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,24 +34,20 @@ class Augment:
     def _rng(self, stream: str, utterance: str) -> np.random.Generator:
         return rng(self.seed, stream, self.epoch, utterance)
 
-    def factor(self, utterance: str, samples: int, required: int) -> float:
-        """The speed of an utterance: one of the spec's factors, all as likely; 1 where none would do.
+    def fitting(self, samples: int, required: int) -> list[float]:
+        """The spec's speeds that leave so many samples as many frames as are `required`, as a transcript needs."""
+        return [factor for factor in self.spec.speed if self.frames(stretched(samples, factor)) >= required]
 
-        `required` are the frames that its transcript needs; a factor that leaves fewer is none to choose from.
-        """
-        if not self.spec.speed:
-            return 1.0
-        fitting = [factor for factor in self.spec.speed if self.frames(stretched(samples, factor)) >= required]
+    def factor(self, utterance: str, fitting: Sequence[float]) -> float:
+        """The speed of an utterance: one of those that are `fitting`, all as likely; 1 where none is."""
         return fitting[int(self._rng("speed", utterance).integers(len(fitting)))] if fitting else 1.0
 
-    def sound(self, utterance: str, pcm: Pcm, factor: float) -> Samples:
-        """Its samples at that speed, with dither; the given ones where nothing changes."""
-        samples: Samples = pcm if factor == 1.0 else at_speed(pcm, factor)
-        if self.spec.dither:
-            noise = self._rng("dither", utterance).standard_normal(len(samples), dtype=np.float32)
-            noise *= np.float32(self.spec.dither * FULL_SCALE)
-            samples = noise + samples.astype(np.float32, copy=False)
-        return samples
+    def dithered(self, utterance: str, samples: Samples) -> NDArray[np.float32]:
+        """Samples (N,) with the dither of this epoch."""
+        noise = self._rng("dither", utterance).standard_normal(len(samples), dtype=np.float32)
+        noise *= np.float32(self.spec.dither * FULL_SCALE)
+        noise += samples.astype(np.float32, copy=False)
+        return noise
 
     def mask(self, utterance: str, features: NDArray[np.float32]) -> None:
         """SpecAugment and cutout on its features (T, F), in place: masked values become their coefficient's mean."""

@@ -25,7 +25,7 @@ from thaw.placing import on_device, pinned, rows_of
 from thaw.randomness import rng
 from thaw.tasks import Task
 from thaw.training import cutting
-from thaw.training.augment import Augment
+from thaw.training.augment import Augment, Samples, at_speed
 from thaw.training.mixing import mixed
 from thaw.training.store import Store
 from thaw.units import EVERY, ByLanguage, OutsideAlphabet, of_language
@@ -80,8 +80,8 @@ class Examples:
     """The utterances of one split, ordered by duration, then id: index 0 is the shortest.
 
     Features are kept in `store` where there is one, else in memory until `cache_bytes` are used, and made anew for the
-    rest; the bits are the same. Each speed of an utterance is kept by itself; with dither, no epoch can use what
-    another made, so none is.
+    rest; the bits are the same. Each speed of an utterance is kept by itself; with dither, no epoch can use features
+    that another made, so samples are kept in their place, in memory.
     """
 
     def __init__(
@@ -101,6 +101,8 @@ class Examples:
         self.frontend = frontend
         self.free_bytes = cache_bytes
         self.cache: dict[tuple[int, float], NDArray[np.float32]] = {}  # by index and speed
+        self.sounds: dict[tuple[int, float], Samples] = {}  # likewise, of what dither makes other features of each time
+        self.speeds: dict[tuple[int, tuple[float, ...]], Sequence[float]] = {}  # of those, which leave enough frames
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -113,16 +115,16 @@ class Examples:
         """Features (T, F) of one utterance, at its speed and with its dither; not masked. Not to be written to."""
         utterance, factor = self.utterances[index], 1.0
         if augment and augment.spec.speed:
-            needed = of_language(self.tasks, utterance.lang).least_frames(self.labels[index].tolist())
-            factor = augment.factor(utterance.id, utterance.samples, needed)
+            factor = augment.factor(utterance.id, self._speeds(index, augment))
         if augment and augment.spec.dither:
-            return self._made(utterance, augment, factor)
+            return self._made(augment.dithered(utterance.id, self._sound(index, factor)))
         kept = self.cache.get((index, factor))
         if kept is None and self.store is not None:
             kept = self.store.get(utterance.digest, utterance.samples, factor)
         if kept is not None:
             return kept
-        made = self._made(utterance, augment, factor)
+        pcm = utterance.pcm()
+        made = self._made(pcm if factor == 1.0 else at_speed(pcm, factor))
         if self.store is not None and self.store.put(utterance.digest, utterance.samples, factor, made):
             return made
         if made.nbytes <= self.free_bytes:
@@ -130,9 +132,29 @@ class Examples:
             self.cache[index, factor] = made
         return made
 
-    def _made(self, utterance: Utterance, augment: Augment | None, factor: float) -> NDArray[np.float32]:
-        sound = augment.sound(utterance.id, utterance.pcm(), factor) if augment else utterance.pcm()
+    def _made(self, sound: Samples) -> NDArray[np.float32]:
         return np.ascontiguousarray(features(self.frontend, sound), dtype=np.float32)
+
+    def _speeds(self, index: int, augment: Augment) -> Sequence[float]:
+        """The speeds that an utterance may be drawn at; looked for once."""
+        key = index, augment.spec.speed
+        if key not in self.speeds:
+            utterance = self.utterances[index]
+            needed = of_language(self.tasks, utterance.lang).least_frames(self.labels[index].tolist())
+            self.speeds[key] = augment.fitting(utterance.samples, needed)
+        return self.speeds[key]
+
+    def _sound(self, index: int, factor: float) -> Samples:
+        """The samples of an utterance at a speed; kept, while there is room. Not to be written to."""
+        kept = self.sounds.get((index, factor))
+        if kept is not None:
+            return kept
+        pcm = self.utterances[index].pcm()
+        made: Samples = np.array(pcm) if factor == 1.0 else at_speed(pcm, factor)
+        if made.nbytes <= self.free_bytes:
+            self.free_bytes -= made.nbytes
+            self.sounds[index, factor] = made
+        return made
 
     def head(self, index: int) -> str:
         """Which head serves an utterance: that of its language, or the one for every language."""

@@ -7,6 +7,7 @@ and no path.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -15,7 +16,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,6 +43,8 @@ PRODUCTS = {  # torch's switches, by what makes the products
     "recurrence": torch.backends.cudnn.rnn,
 }
 TF32_SINCE = (8, 0)  # compute capability: Ampere
+# Options of glibc's mallopt(3). Of the second, more than 32 MB is not taken.
+MALLOPT = {"trim_threshold": (-1, 512 << 20), "mmap_threshold": (-3, 32 << 20), "arena_max": (-8, 1)}
 SLOTS = 64  # jobs that may share one GPU before `claim_gpu` gives up
 
 
@@ -55,6 +58,18 @@ def settle(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, adds nothing
     torch.backends.cudnn.benchmark = False
     set_products("ieee")
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Have the C library give freed memory to the next batch, which is as large, instead of back to the system.
+
+    Else every array of a front end and every activation comes as pages that the system first has to clear.
+    """
+    with suppress(AttributeError, OSError):  # another C library than glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in MALLOPT.values():
+            mallopt(option, value)
 
 
 def set_products(precision: str) -> None:
