@@ -58,8 +58,10 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _has_the_device(self) -> Config:
-        tf32 = sorted(name for name, recipe in self.recipes.items() if recipe.precision == "tf32")
+        recipes = [f"recipes.{name}" for name, recipe in self.recipes.items() if recipe.precision == "tf32"]
+        changes = {name: treatment.recipe.get("precision") for name, treatment in self.treatments.items()}
+        tf32 = [*recipes, *(f"treatments.{name}" for name, precision in changes.items() if precision == "tf32")]
         if self.execution.device == "cpu" and tf32:
-            names = ", ".join(tf32)
+            names = ", ".join(sorted(tf32))
             raise ValueError(f"execution.device: a CPU has no TF32, the precision of {names}; take cuda, or fp32")
         return self
