@@ -72,9 +72,7 @@ def test_a_training_on_a_cpu_says_so_in_a_line(bench: Bench) -> None:
 
 def test_a_config_that_cannot_be_trained_is_refused() -> None:
     over: dict[str, Any] = {"execution": {"device": "cpu"}, "recipes": {"fine": {"epochs": 1, "precision": "tf32"}}}
-    with pytest.raises(
-        UserError, match=r"execution\.device: a CPU has no TF32, .* recipes\.fine; take cuda"
-    ):
+    with pytest.raises(UserError, match=r"execution\.device: a CPU has no TF32, .* recipes\.fine; take cuda"):
         load([ROOT / "config" / "config.yaml"], over)
     load([ROOT / "config" / "config.yaml"], {**over, "execution": {"device": "auto"}})
     del over["recipes"]
