@@ -26,8 +26,9 @@ from thaw.audio.wav import clip_digest
 from thaw.config.decoders import GreedySpec
 from thaw.config.models import QuartzNetSpec
 from thaw.config.probes import ProbeSpec, each_layer
-from thaw.decoding.decode import decode, read_utterances
+from thaw.decoding.decode import decode
 from thaw.decoding.emissions import load_recogniser, read_features
+from thaw.decoding.rows import read_utterances
 from thaw.files import write_jsonl
 from thaw.models import build, save_model
 from thaw.probing.probe import probe

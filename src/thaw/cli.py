@@ -22,7 +22,7 @@ from thaw.errors import EXIT_UNFINISHED, EXIT_USER_ERROR, Unfinished, UserError,
 
 RULES = (
     *("fetch", "audio", "manifest", "part", "lm", "lexicon", "align", "graph", "gmm", "units", "checkpoint"),
-    *("train", "decode", "probe", "evidence", "score", "exhibit", "report"),
+    *("train", "emit", "search", "decode", "probe", "evidence", "score", "exhibit", "report"),
 )
 PEOPLE = ("runs", "plan", "why", "gc", "verify", "transcribe", "features", "layers")
 SYSTEM = (OSError, MemoryError, UnicodeError, RecursionError)

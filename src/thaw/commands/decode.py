@@ -1,4 +1,4 @@
-"""thaw decode: a trained model × a manifest × a decoder → hypotheses."""
+"""thaw decode: a trained model × a manifest × a decoder → hypotheses, in one job. `emit` and `search` do it in two."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from thaw.commands.options import count
+from thaw.commands.search import add_files
 
 HELP = "decode every utterance of a manifest with a trained model"
 EXAMPLE = (
@@ -22,12 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--snapshot", default="best", help="which of the run's snapshots (default: %(default)s)")
     parser.add_argument("--manifest", type=Path, required=True, help="the utterances to decode")
-    # Each may stand without a value, so that one rule serves decoders that need them and decoders that do not.
-    parser.add_argument("--tune-on", nargs="?", type=Path, help="manifest a beam decoder's weights are tuned on (dev)")
-    parser.add_argument("--lm", nargs="?", type=Path, help="KenLM binary of a beam decoder")
-    parser.add_argument("--lexicon", nargs="?", type=Path, help="its lexicon")
-    parser.add_argument("--graph", nargs="?", type=Path, help="decoding graph of a hybrid (graph.fst of `thaw graph`)")
-    parser.add_argument("--alignment", nargs="?", type=Path, help="alignment that the model learnt from: its priors")
+    add_files(parser)
     parser.add_argument("--threads", type=count, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     parser.add_argument("--hypotheses", type=Path, required=True, help="written: JSON Lines, sorted by id")
@@ -42,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
 
     from thaw.config.decoders import DecoderSpec
     from thaw.decoding.decode import decode
+    from thaw.decoding.searching import Files
     from thaw.files import write_json, write_jsonl
 
     spec = TypeAdapter[DecoderSpec](DecoderSpec).validate_json(args.decoder)
@@ -50,11 +47,8 @@ def run(args: argparse.Namespace) -> None:
         args.model,
         args.manifest,
         snapshot=args.snapshot,
-        lm=args.lm,
-        lexicon=args.lexicon,
+        files=Files(args.lm, args.lexicon, args.graph, args.alignment),
         tune_on=args.tune_on,
-        graph=args.graph,
-        alignment=args.alignment,
         threads=args.threads,
         device=args.device,
     )

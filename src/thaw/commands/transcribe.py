@@ -67,8 +67,8 @@ def run(args: argparse.Namespace) -> None:
     """Transcribe file after file; those that cannot be read are named at the end."""
     from thaw.config.decoders import JointSpec
     from thaw.decoding import joint, transducer
-    from thaw.decoding.decode import make_decoder
     from thaw.decoding.emissions import load_recogniser
+    from thaw.decoding.searching import Files, make_decoder
     from thaw.errors import UserError
     from thaw.models.transducer import Transducer
     from thaw.planning import layout
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     spec = _decoder_spec(args.decoder, args.lm)
     lexicon = args.lexicon or (args.lm and args.lm.with_name("lexicon.txt"))
     recogniser = load_recogniser(find_model(args.run_name, Path(layout.RUNS)), args.device, args.threads)
-    decoder = None if isinstance(spec, JointSpec) else make_decoder(spec, recogniser, args.lm, lexicon, tune_on=None)
+    decoder = None if isinstance(spec, JointSpec) else make_decoder(spec, recogniser.spelling, Files(args.lm, lexicon))
     failures = []
     for path in args.audio:
         try:

@@ -25,10 +25,9 @@ from rapidfuzz.distance import Levenshtein
 
 from thaw.alignment.states import read_alignment
 from thaw.config.decoders import HybridSpec
-from thaw.decoding.emissions import Recogniser
 from thaw.errors import UserError
 from thaw.files import read_json
-from thaw.units import States, of_language
+from thaw.units import States, Units
 
 Floats = NDArray[np.float32]
 
@@ -48,14 +47,13 @@ def scaled(log_posteriors: Floats, priors: Floats, scale: float, prior_scale: fl
 class Hybrid:
     """A graph and the priors of its states, ready to search."""
 
-    def __init__(self, spec: HybridSpec, recogniser: Recogniser, graph: Path, alignment: Path) -> None:
+    def __init__(self, spec: HybridSpec, units: Units, graph: Path, alignment: Path) -> None:
         """`graph` is the file of `thaw graph`, others lie beside it; `alignment` is of what the model learnt.
 
         UserError where the model, the graph and the alignment are not of the same states.
         """
         from thaw.alignment.graph import RECORD, read_graph  # only here: no other decoder needs Kaldi
 
-        units = of_language(recogniser.units, recogniser.lang)
         if not isinstance(units, States):
             raise UserError(f"a hybrid searches tied states, and this model's classes are {units.describe()}")
         self.spec = spec

@@ -21,8 +21,8 @@ from torch import Tensor
 from thaw.config.evidence import EvidenceSpec
 from thaw.config.models import ModelSpec
 from thaw.corpora.manifest import Utterance
-from thaw.decoding.decode import read_utterances
 from thaw.decoding.emissions import Recogniser, load_recogniser
+from thaw.decoding.rows import read_utterances
 from thaw.errors import UserError
 from thaw.layers.change import churn, relative_churn
 from thaw.layers.gradients import gradients

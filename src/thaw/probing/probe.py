@@ -18,8 +18,9 @@ from thaw.config.probes import ProbeSpec
 from thaw.config.schema import Split
 from thaw.config.strict import semantic
 from thaw.corpora.manifest import Utterance
-from thaw.decoding.decode import check_references, greedily, read_utterances, with_head
+from thaw.decoding.decode import greedily, with_head
 from thaw.decoding.emissions import LogProbs, Recogniser, emissions, load_recogniser, read_features
+from thaw.decoding.rows import check_references, read_utterances
 from thaw.errors import UserError
 from thaw.models import LayeredModel
 from thaw.probing.churn import churn_of_run
