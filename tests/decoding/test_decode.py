@@ -19,9 +19,11 @@ from thaw.config.decoders import BeamSpec, GreedySpec, TuningSpec
 from thaw.config.models import DeepSpeechSpec
 from thaw.corpora.manifest import read_manifest
 from thaw.decoding import emissions as emissions_module
-from thaw.decoding.decode import check_references, decode
+from thaw.decoding.decode import decode
 from thaw.decoding.emissions import batches, emissions, load_recogniser, read_features
 from thaw.decoding.greedy import greedy
+from thaw.decoding.rows import check_references
+from thaw.decoding.searching import Files
 from thaw.errors import UserError
 from thaw.files import read_json, read_jsonl, write_jsonl
 from thaw.models import build, save_model
@@ -142,8 +144,7 @@ def test_what_a_beam_decoder_lacks_is_named(folder: Path) -> None:
             BeamSpec(kind="beam", tune=TuningSpec()),
             model_of(folder),
             folder / "test.jsonl",
-            lm=folder / "lm.arpa",
-            lexicon=folder / "lexicon.txt",
+            files=Files(folder / "lm.arpa", folder / "lexicon.txt"),
             device="cpu",
         )
     (folder / "empty.jsonl").write_text("")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from thaw.config.decoders import HybridSpec
 from thaw.decoding.hybrid import Hybrid, log_priors, scaled, tune
 from thaw.errors import UserError
 from thaw.files import write_json
-from thaw.units import EVERY, Alphabet, States, Units
+from thaw.units import Alphabet, States
 
 
 def test_priors_are_counts_plus_one_over_their_sum() -> None:
@@ -57,14 +56,6 @@ def test_one_scale_needs_no_dev() -> None:
 # --- files that do not belong together ------------------------------------------------------------
 
 
-@dataclass
-class Model:
-    """As much of a recogniser as a hybrid asks for."""
-
-    units: dict[str, Units]
-    lang: str = EVERY
-
-
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A graph's record without the graph, which takes Kaldi to read, and the alignment of a toy corpus."""
@@ -74,18 +65,18 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 
 def test_priors_are_those_of_the_alignment(files: tuple[Path, Path]) -> None:
-    hybrid = Hybrid(HybridSpec(kind="hybrid"), Model({EVERY: States(STATES, "gmm")}), *files)  # type: ignore[arg-type]
+    hybrid = Hybrid(HybridSpec(kind="hybrid"), States(STATES, "gmm"), *files)
     assert np.exp(hybrid.priors).sum() == pytest.approx(1.0)
     assert hybrid.vocabulary == {"word"}
 
 
 def test_models_graphs_and_alignments_of_other_states_are_refused(files: tuple[Path, Path]) -> None:
     graph, alignment = files
-    spec, model = HybridSpec(kind="hybrid"), Model({EVERY: States(STATES, "gmm")})
+    spec, states = HybridSpec(kind="hybrid"), States(STATES, "gmm")
     with pytest.raises(UserError, match=r"5 states, but the model has 6 states"):
-        Hybrid(spec, Model({EVERY: States(STATES + 1, "gmm")}), graph, alignment)  # type: ignore[arg-type]
+        Hybrid(spec, States(STATES + 1, "gmm"), graph, alignment)
     with pytest.raises(UserError, match="a hybrid searches tied states, and this model's classes are 3 characters"):
-        Hybrid(spec, Model({EVERY: Alphabet(" ab")}), graph, alignment)  # type: ignore[arg-type]
+        Hybrid(spec, Alphabet(" ab"), graph, alignment)
     write_json(graph.with_name("graph.json"), {"gmm_sha256": "b"})
     with pytest.raises(UserError, match="its states are of another GMM"):
-        Hybrid(spec, model, graph, alignment)  # type: ignore[arg-type]
+        Hybrid(spec, states, graph, alignment)

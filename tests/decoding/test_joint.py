@@ -21,11 +21,11 @@ from tests.tasks.test_ctc_attention import bench, recipe
 from tests.training.conftest import Bench
 from thaw.cli import main
 from thaw.config.decoders import JointSpec
-from thaw.decoding.decode import without
 from thaw.decoding.emissions import Features, Recogniser
 from thaw.decoding.greedy import collapse
 from thaw.decoding.joint import Ended, Hypothesis, search, texts
 from thaw.decoding.prefixes import CtcPrefixes
+from thaw.decoding.rows import without
 from thaw.errors import UserError
 from thaw.models import LayeredModel, build
 from thaw.models.ctc_attention import CtcAttention

@@ -11,6 +11,7 @@ from thaw.config.units import BpeUnits
 from thaw.corpora.manifest import read_manifest
 from thaw.decoding.decode import decode
 from thaw.decoding.greedy import greedy
+from thaw.decoding.searching import Files
 from thaw.errors import UserError
 from thaw.files import read_jsonl, write_json
 from thaw.models import load_model
@@ -49,4 +50,4 @@ def test_a_lexicon_spells_no_pieces(bench: Bench) -> None:
     assert code == 0, err
     spec = BeamSpec(kind="beam")
     with pytest.raises(UserError, match="needs characters, not 9 byte pairs"):
-        decode(spec, pieces.outputs("out")["model"], bench.dev, device="cpu", lm=bench.dev, lexicon=bench.dev)
+        decode(spec, pieces.outputs("out")["model"], bench.dev, device="cpu", files=Files(bench.dev, bench.dev))

@@ -15,7 +15,14 @@ from thaw.config.load import load
 from thaw.config.strict import semantic
 from thaw.errors import UserError
 from thaw.files import verify, write_json
-from thaw.planning.artifacts import SCORE_VERSION, Run
+from thaw.planning.artifacts import SCORE_VERSION, Decode, Run
+from thaw.planning.emissions import (
+    asks_the_model,
+    emission_of,
+    emissions_of,
+    kept,
+    read_of,
+)
 from thaw.planning.plan import resolve, with_origins
 
 # From the files and what --config says over them, as `thaw runs` reads them: Snakemake's own reading of them, `config`,
@@ -92,7 +99,17 @@ KEEPING = "|".join(id for id, run in PLAN.runs.items() if run.keeps) or "-"
 
 # What the models of alignments recognise lies beside all other hypotheses, and has a rule of its own.
 GMMS = "|".join(PLAN.gmms) or "-"
-NO_GMM = f"(?!(?:{GMMS})/)[^/]+"
+
+# Decodes by the rule that makes them, and what is kept of emissions.
+ASKING = {id for id, decode in PLAN.decodes.items() if asks_the_model(decode)}
+GREEDY = {id for id, one in PLAN.decodes.items() if one.spec.kind == "greedy"} - ASKING
+SEARCHED = PLAN.decodes.keys() - ASKING - GREEDY
+KEPT = kept(PLAN.decodes.values())
+
+
+def any_of(ids):
+    """A pattern of these ids; of none, where there are none."""
+    return "|".join(sorted(ids)) or "-"
 
 
 wildcard_constraints:
@@ -132,6 +149,7 @@ FOR_STUDY |= {
     for one in (*study.decodes, *study.probes, *study.gmms)
     for made in (
         one.id,
+        *emissions_of([one] if isinstance(one, Decode) else []),
         *([one.lm.id] if getattr(one, "lm", None) else []),
         *([one.graph.id] if getattr(one, "graph", None) else []),
     )
@@ -165,6 +183,11 @@ def tries_again(times):
 def first(wildcards):
     """The priority of a job: by study, then what others wait for."""
     return 20 * FOR_STUDY.get(wildcards.id, 0) + 10 * (wildcards.id in FIRST)
+
+
+def soon(wildcards):
+    """The priority of a search: before the next model's turn, so that what is kept for it can go."""
+    return first(wildcards) + 5
 
 
 def of_study(wildcards):
@@ -236,15 +259,30 @@ def kept_option(wildcards, option, ending):
     )
 
 
-def decode_weights(wildcards, ending):
-    """The snapshot that is decoded, or its digest."""
+def weights_of(one, ending):
+    """The snapshot that a decode or its emissions are of, or its digest."""
+    return layout.weights(one.run, one.snapshot, ending)
+
+
+def split_of(one):
+    """The manifest that a decode or its emissions are of."""
+    return layout.manifest(one.manifest, f"{one.split}.jsonl")
+
+
+def dev_of(one):
+    """The dev of the same corpus."""
+    return layout.manifest(one.manifest, "dev.jsonl")
+
+
+def searched_files(wildcards):
+    """The emissions that a decode is searched in."""
     decode = PLAN.decodes[wildcards.id]
-    return layout.weights(decode.run, decode.snapshot, ending)
+    return [layout.emission(emission_of(decode), name) for name in read_of(decode)]
 
 
 def tuning_manifest(wildcards):
     decode = PLAN.decodes[wildcards.id]
-    return [layout.manifest(decode.manifest, "dev.jsonl")] if decode.tunes else []
+    return [dev_of(decode)] if decode.tunes else []
 
 
 def graph_file(wildcards, name):

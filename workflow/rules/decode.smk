@@ -1,17 +1,99 @@
 # Hypotheses and their scores; evaluations with some layers changed.
+#
+#   emit (once per snapshot and split) ─┬→ search (beams, graphs) ─┬→ score
+#                                       └→ greedy ───────────────→─┤
+#   decode (of those who ask the model while they search) ──────→──┘
 
 
-rule decode:
+# What others read of it is ancient there: made again for one more decoder, it runs no other one again.
+rule emit:
     input:
-        model=lambda wildcards: ancient(decode_weights(wildcards, "safetensors")),
-        digest=lambda wildcards: decode_weights(wildcards, "sha256"),
+        model=lambda wildcards: ancient(
+            weights_of(PLAN.emissions[wildcards.id], "safetensors")
+        ),
+        digest=lambda wildcards: weights_of(PLAN.emissions[wildcards.id], "sha256"),
         audio=lambda wildcards: ancient(
-            layout.shards(PLAN.decodes[wildcards.id].manifest.corpus, "wav")
+            layout.shards(PLAN.emissions[wildcards.id].manifest.corpus, "wav")
         ),
-        split=lambda wildcards: layout.manifest(
-            PLAN.decodes[wildcards.id].manifest,
-            f"{PLAN.decodes[wildcards.id].split}.jsonl",
+        split=lambda wildcards: split_of(PLAN.emissions[wildcards.id]),
+        # Also where no decoder is tuned, so that one more of them, or one less, changes no job's inputs.
+        dev=lambda wildcards: dev_of(PLAN.emissions[wildcards.id]),
+    output:
+        record="results/emissions/{id}/emissions.json",
+        labels="results/emissions/{id}/labels.jsonl",
+    log:
+        "results/logs/emit/{id}.log",
+    priority: first
+    conda:
+        "../../envs/tools.yaml"
+    threads: EXECUTION.threads
+    resources:
+        runtime=240,
+        mem_mb=8000,
+        device=EXECUTION.device,
+        scores=lambda wildcards: "--scores" if wildcards.id in KEPT.scores else "",
+        tune_on=lambda wildcards: (
+            f"--tune-on={dev_of(PLAN.emissions[wildcards.id])}"
+            if wildcards.id in KEPT.dev
+            else ""
         ),
+    params:
+        snapshot=lambda wildcards: PLAN.emissions[wildcards.id].snapshot,
+    message:
+        "emit {wildcards.id}"
+    shell:
+        "exec thaw --log {log:q} emit --model {input.model:q} --snapshot {params.snapshot:q}"
+        " --manifest {input.split:q} {resources.scores:q} {resources.tune_on:q}"
+        " --threads {threads:q} --device {resources.device:q} --out results/emissions/{wildcards.id:q}"
+
+
+use rule emit as emit_scores with:
+    output:
+        record="results/emissions/{id}/emissions.json",
+        labels="results/emissions/{id}/labels.jsonl",
+        scores="results/emissions/{id}/scores.safetensors",
+    wildcard_constraints:
+        id=any_of(KEPT.scores - KEPT.dev - KEPT.states),
+
+
+use rule emit as emit_tuning with:
+    output:
+        record="results/emissions/{id}/emissions.json",
+        labels="results/emissions/{id}/labels.jsonl",
+        scores="results/emissions/{id}/scores.safetensors",
+        dev="results/emissions/{id}/dev.safetensors",
+    wildcard_constraints:
+        id=any_of((KEPT.scores & KEPT.dev) - KEPT.states),
+
+
+use rule emit as emit_states with:
+    output:
+        record="results/emissions/{id}/emissions.json",
+        labels="results/emissions/{id}/labels.jsonl",
+        scores=temp("results/emissions/{id}/scores.safetensors"),
+    wildcard_constraints:
+        id=any_of(KEPT.states - KEPT.dev),
+
+
+use rule emit as emit_states_tuning with:
+    output:
+        record="results/emissions/{id}/emissions.json",
+        labels="results/emissions/{id}/labels.jsonl",
+        scores=temp("results/emissions/{id}/scores.safetensors"),
+        dev=temp("results/emissions/{id}/dev.safetensors"),
+    wildcard_constraints:
+        id=any_of(KEPT.states & KEPT.dev),
+
+
+ruleorder: emit_states_tuning > emit_states > emit_tuning > emit_scores > emit
+
+
+# A search asks for no GPU. Its threads are processes: any number of them gives the same bytes.
+rule search:
+    input:
+        emissions=lambda wildcards: ancient(searched_files(wildcards)),
+        digest=lambda wildcards: weights_of(PLAN.decodes[wildcards.id], "sha256"),
+        split=lambda wildcards: split_of(PLAN.decodes[wildcards.id]),
         dev=tuning_manifest,
         lm=lambda wildcards: ancient(lm_file(wildcards, "lm.binary")),
         lm_record=lambda wildcards: lm_file(wildcards, "lm.json"),
@@ -26,7 +108,74 @@ rule decode:
     log:
         "results/logs/decode/{id}.log",
     wildcard_constraints:
-        id=NO_GMM,
+        id=any_of(SEARCHED),
+    priority: soon
+    conda:
+        "../../envs/tools.yaml"
+    threads: 1
+    resources:
+        runtime=720,
+        mem_mb=8000,
+    params:
+        decoder=lambda wildcards: PLAN.decodes[wildcards.id].spec_json,
+        emissions=lambda wildcards: layout.emission(
+            emission_of(PLAN.decodes[wildcards.id])
+        ),
+    message:
+        "search {wildcards.id}"
+    shell:
+        "exec thaw --log {log:q} search --decoder {params.decoder:q} --emissions {params.emissions:q}"
+        " --manifest {input.split:q} --tune-on {input.dev:q} --lm {input.lm:q} --lexicon {input.lexicon:q}"
+        " --graph {input.graph:q} --alignment {input.prior:q} --threads {threads:q}"
+        " --hypotheses {output.hypotheses:q} --record {output.record:q}"
+
+
+rule greedy:
+    input:
+        emissions=lambda wildcards: ancient(searched_files(wildcards)),
+        digest=lambda wildcards: weights_of(PLAN.decodes[wildcards.id], "sha256"),
+        split=lambda wildcards: split_of(PLAN.decodes[wildcards.id]),
+    output:
+        hypotheses="results/decodes/{id}/hypotheses.jsonl",
+        record="results/decodes/{id}/decode.json",
+    log:
+        "results/logs/decode/{id}.log",
+    wildcard_constraints:
+        id=any_of(GREEDY),
+    priority: soon
+    localrule: True
+    conda:
+        "../../envs/tools.yaml"
+    params:
+        decoder=lambda wildcards: PLAN.decodes[wildcards.id].spec_json,
+        emissions=lambda wildcards: layout.emission(
+            emission_of(PLAN.decodes[wildcards.id])
+        ),
+    message:
+        "search {wildcards.id}"
+    shell:
+        "exec thaw --log {log:q} search --decoder {params.decoder:q} --emissions {params.emissions:q}"
+        " --manifest {input.split:q} --hypotheses {output.hypotheses:q} --record {output.record:q}"
+
+
+# Joint searches, perplexities, transducers: their decoders ask the model while they search.
+rule decode:
+    input:
+        model=lambda wildcards: ancient(
+            weights_of(PLAN.decodes[wildcards.id], "safetensors")
+        ),
+        digest=lambda wildcards: weights_of(PLAN.decodes[wildcards.id], "sha256"),
+        audio=lambda wildcards: ancient(
+            layout.shards(PLAN.decodes[wildcards.id].manifest.corpus, "wav")
+        ),
+        split=lambda wildcards: split_of(PLAN.decodes[wildcards.id]),
+    output:
+        hypotheses="results/decodes/{id}/hypotheses.jsonl",
+        record="results/decodes/{id}/decode.json",
+    log:
+        "results/logs/decode/{id}.log",
+    wildcard_constraints:
+        id=any_of(ASKING),
     priority: first
     conda:
         "../../envs/tools.yaml"
@@ -42,10 +191,7 @@ rule decode:
         "decode {wildcards.id}"
     shell:
         "exec thaw --log {log:q} decode --decoder {params.decoder:q} --model {input.model:q} --snapshot {params.snapshot:q}"
-        " --manifest {input.split:q}"
-        " --tune-on {input.dev:q} --lm {input.lm:q} --lexicon {input.lexicon:q}"
-        " --graph {input.graph:q} --alignment {input.prior:q}"
-        " --threads {threads:q} --device {resources.device:q}"
+        " --manifest {input.split:q} --threads {threads:q} --device {resources.device:q}"
         " --hypotheses {output.hypotheses:q} --record {output.record:q}"
 
 

@@ -16,7 +16,7 @@ from thaw.decoding.greedy import collapse, greedy
 from thaw.decoding.joint import joint
 from thaw.decoding.perplexity import perplexity
 from thaw.decoding.rows import Row, as_rows, read_utterances, seconds_of
-from thaw.decoding.searching import Decode, Decoder, Files, leave_out_of, make_decoder, record_of
+from thaw.decoding.searching import Decode, Files, leave_out_of, make_decoder, record_of
 from thaw.decoding.transducer import transduced
 from thaw.errors import UserError
 from thaw.files import write_json, write_jsonl
@@ -47,7 +47,7 @@ def decode(
     manifest: Path,
     *,
     snapshot: str = BEST,
-    files: Files = Files(),
+    files: Files | None = None,
     tune_on: Path | None = None,
     threads: int = 1,
     device: str = "auto",
@@ -66,11 +66,9 @@ def decode(
         assert tune_on is not None
         return Held(emissions(recogniser, read_features(recogniser, read_utterances(tune_on))))
 
-    decoder = (
-        None
-        if isinstance(spec, JointSpec)
-        else make_decoder(spec, recogniser.spelling, files, dev if tune_on else None)
-    )
+    decoder = None
+    if not isinstance(spec, JointSpec):
+        decoder = make_decoder(spec, recogniser.spelling, files or Files(), dev if tune_on else None)
     tuned = time.perf_counter()
     read = read_features(recogniser, utterances)
     if isinstance(spec, JointSpec):
@@ -82,11 +80,7 @@ def decode(
         rows = hypotheses(decoder.decode, emissions(recogniser, read), leave_out_of(spec))
     seconds = tuned - began, time.perf_counter() - tuned
     facts = environment.record(recogniser.device, processes=1)
-    return list(rows), record_of(spec, decoder or Decoder(_none), recogniser.spelling, utterances, seconds, facts)
-
-
-def _none(_: LogProbs) -> str:
-    raise AssertionError("a joint search has no scores of single frames")
+    return list(rows), record_of(spec, decoder, recogniser.spelling, utterances, seconds, facts)
 
 
 def greedily(
@@ -136,17 +130,17 @@ def emit(
                 labels[utterance.id] = best_path(recogniser, each)
             yield each
 
-    def keep(which: str, name: str, over: Sequence[Utterance], path: Path) -> None:
+    def keep(which: str, name: str, over: Sequence[Utterance]) -> None:
         ids = [utterance.id for batch in batches(over) for utterance in batch]
-        write_scores(out / name, ids, recogniser.classes, passed(which, over), path)
+        write_scores(out / name, ids, recogniser.classes, passed(which, over))
 
     if scores:
-        keep("split", SCORES, utterances, manifest)
+        keep("split", SCORES, utterances)
     else:
         for _ in passed("split", utterances):
             pass
     if tune_on:
-        keep("dev", DEV, read_utterances(tune_on), tune_on)
+        keep("dev", DEV, read_utterances(tune_on))
     write_jsonl(out / LABELS, ({"id": id, "labels": labels[id]} for id in sorted(labels)))
     seconds = time.perf_counter() - began
     record = {

@@ -12,8 +12,8 @@ The last two hold, of U utterances with N frames in all (an utterance has T of t
     frames   (U,)     T of each
     scores   (N, V)   natural log-probabilities, float32: the bits that the model gave, so searches find the same
 
-and in their metadata the ids, in the same order, and the digest of the manifest. They are written frame by frame and
-read through a memory map: neither side holds them all, which no safetensors writer offers.
+and in their metadata the ids, in the same order. They are written utterance by utterance and read through a memory map:
+neither side holds them all, which no writer of safetensors offers.
 
 Shapes: U utterances, T frames, N frames of all utterances, V classes.
 """
@@ -58,7 +58,7 @@ class Pass:
         return units_from({"units": self.record["units"]})[EVERY]
 
     def utterances(self, manifest: Path, which: str = "split") -> list[Utterance]:
-        """The utterances of the manifest that this was a pass over (`which`: split or dev); UserError where it was not."""
+        """The utterances of a manifest that this was a pass over (`which`: split or dev); UserError where not."""
         if self.record["manifests"].get(which) != manifest_sha256(manifest):
             raise UserError(f"{self.folder}: not emissions of {manifest} as it is now; run the `emit` rule again")
         return read_utterances(manifest)
@@ -82,11 +82,9 @@ def read_pass(folder: Path) -> Pass:
     return Pass(folder, record)
 
 
-def write_scores(
-    path: Path, ids: Sequence[str], classes: int, scores: Iterable[LogProbs], manifest: Path, meta: Mapping[str, Any]
-) -> None:
-    """Write log-probabilities (T, V) of utterances, in the order of `ids`, whole or not at all; `meta` is plain."""
-    about = {**meta, "emissions": VERSION, "ids": list(ids), "manifest_sha256": manifest_sha256(manifest)}
+def write_scores(path: Path, ids: Sequence[str], classes: int, scores: Iterable[LogProbs]) -> None:
+    """Write log-probabilities (T, V) of utterances, in the order of `ids`, whole or not at all."""
+    about = {"emissions": VERSION, "ids": list(ids)}
     size = len(_header(about, len(ids), 0, classes)) + 3 * DIGITS
     frames = np.zeros(len(ids), np.int32)
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -143,7 +141,7 @@ class Scores:
             raise UserError(f"{path}: no such file; the `emit` rule makes it")
         verify(path)
         try:
-            self._file = safe_open(path, framework="np")
+            self._file: Any = safe_open(path, framework="np")
             about = json.loads((self._file.metadata() or {})[METADATA])
             frames: NDArray[np.int32] = self._file.get_tensor("frames")
             self._scores = self._file.get_slice("scores")

@@ -1,7 +1,7 @@
 """From log-probabilities to text, without the model: decoders, tuned on dev where they are to be, and their searches.
 
-Nothing here imports torch: a search is a job of a CPU, beside which the GPU goes on with the next model, and it starts in
-a fraction of a second.
+Nothing here imports torch: a search is a job of a CPU, beside which the GPU goes on with the next model, and it starts
+in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -147,8 +147,14 @@ def search(
         labels = passed.labels()
         texts = [(each, tidy(units.decode(labels[each.id]))) for each in utterances]
     else:
-        dev = tune_on and Scores(passed.folder / DEV, passed.utterances(tune_on, "dev"))
-        decoder = make_decoder(spec, units, files, (lambda: dev) if dev else None, processes)
+
+        def dev() -> Scored:
+            assert tune_on is not None
+            if tune_on == manifest:
+                return Scores(passed.folder / SCORES, utterances)
+            return Scores(passed.folder / DEV, passed.utterances(tune_on, "dev"))
+
+        decoder = make_decoder(spec, units, files, dev if tune_on else None, processes)
         tuned = time.perf_counter()
         scored = Scores(passed.folder / SCORES, utterances)
         found = spread(lambda pair: decoder.decode(pair[1]), scored, processes)
@@ -168,7 +174,7 @@ def leave_out_of(spec: GreedySpec | BeamSpec | HybridSpec) -> str:
 
 def record_of(
     spec: DecoderSpec,
-    decoder: Decoder,
+    decoder: Decoder | None,
     units: Units,
     utterances: Sequence[Utterance],
     seconds: tuple[float, float],
@@ -176,17 +182,18 @@ def record_of(
 ) -> dict[str, Any]:
     """What is said of a decode; `seconds` of processing before the split itself was decoded, and for it.
 
-    `environment` is that of the model.
+    A joint search has no decoder without the model. `environment` is that of the model.
     """
+    vocabulary = decoder.vocabulary if decoder else None
     audio = seconds_of(utterances)
-    references, warnings = check_references([u.text for u in utterances], characters_of(units), decoder.vocabulary)
+    references, warnings = check_references([u.text for u in utterances], characters_of(units), vocabulary)
     return {
         "decoder": spec.model_dump(mode="json"),
-        **decoder.record,
+        **(decoder.record if decoder else NO_WEIGHTS),
         "utterances": len(utterances),
         "audio_seconds": round(audio, 3),
         "references": references,
-        "warnings": [*decoder.warnings, *warnings],
+        "warnings": [*(decoder.warnings if decoder else []), *warnings],
         "environment": environment,
         "cost": {
             "seconds": round(sum(seconds), 3),

@@ -17,6 +17,7 @@ from thaw.planning.artifacts import (
     Probe,
     Run,
 )
+from thaw.planning.emissions import Emission
 
 RESULTS = "results"
 CORPORA = f"{RESULTS}/corpora"
@@ -29,6 +30,7 @@ GRAPHS = f"{RESULTS}/graphs"
 UNITS = f"{RESULTS}/units"
 CHECKPOINTS = f"{RESULTS}/checkpoints"
 RUNS = f"{RESULTS}/runs"
+EMISSIONS = f"{RESULTS}/emissions"
 DECODES = f"{RESULTS}/decodes"
 SCORES = f"{RESULTS}/scores"
 PARTS = f"{RESULTS}/parts"
@@ -40,7 +42,7 @@ FEATURES = f"{RESULTS}/features"  # likewise
 TENSORBOARD = f"{RESULTS}/tensorboard"
 CONFIGS = f"{RESULTS}/configs"  # which config files draw under which name
 FOLDERS = (
-    *(CORPORA, AUDIO, MANIFESTS, PARTS, LMS, UNITS, CHECKPOINTS, RUNS, DECODES, PROBES, EVIDENCE, SCORES),
+    *(CORPORA, AUDIO, MANIFESTS, PARTS, LMS, UNITS, CHECKPOINTS, RUNS, EMISSIONS, DECODES, PROBES, EVIDENCE, SCORES),
     *(LEXICONS, ALIGNMENTS, GRAPHS),
     *(LOGS, STATE, FEATURES, TENSORBOARD, CONFIGS),
 )
@@ -109,6 +111,11 @@ def start(which: Run | Checkpoint, name: str) -> str:
 def weights(which: Run | Checkpoint, snapshot: str, ending: str = "safetensors") -> str:
     """The file that holds a snapshot, or (sha256) its digest: the best epoch's own, or that of all others."""
     return start(which, f"{'model' if snapshot == starts.BEST else 'snapshots'}.{ending}")
+
+
+def emission(which: Emission, name: str = "") -> str:
+    """The folder of emissions, or a file: emissions.json, labels.jsonl, scores.safetensors or dev.safetensors."""
+    return f"{EMISSIONS}/{which.id}/{name}".rstrip("/")
 
 
 def decode(which: Decode | GmmDecode, name: str) -> str:

@@ -27,6 +27,7 @@ from thaw.planning.artifacts import (
     Probe,
     Run,
 )
+from thaw.planning.emissions import Emission, emissions_of
 from thaw.planning.folds import expanded
 from thaw.planning.limits import check
 from thaw.studies import study_module
@@ -91,6 +92,7 @@ class Plan:
     units: dict[str, CountedUnits] = field(default_factory=dict)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
+    emissions: dict[str, Emission] = field(default_factory=dict)
     decodes: dict[str, Decode] = field(default_factory=dict)
     probes: dict[str, Probe] = field(default_factory=dict)
     evidence: dict[str, Evidence] = field(default_factory=dict)
@@ -125,6 +127,7 @@ def resolve(config: Config) -> Plan:
                 plan.lms[decode.lm.id] = decode.lm
             if decode.graph:
                 add_graph(plan, decode.graph)
+        plan.emissions.update(emissions_of(study.decodes))
         for gmm in study.gmms:
             plan.gmms[gmm.id] = gmm
             add_graph(plan, gmm.graph)
