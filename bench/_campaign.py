@@ -31,12 +31,14 @@ OUTPUTS = {  # the options of a verb that name what it writes; all other files o
     "lm": ("--binary", "--lexicon", "--record"),
     "part": ("--out",),
     "train": ("--model", "--optimizer", "--digest", "--record", "--metrics", "--snapshots", "--snapshots-digest"),
+    "emit": ("--out",),
+    "search": ("--hypotheses", "--record"),
     "decode": ("--hypotheses", "--record"),
     "probe": ("--rows", "--counts", "--hypotheses", "--record"),
     "score": ("--scores", "--counts"),
 }
 # What the rooms make, the last room first.
-ROOMS = ("freezing", "crosslingual", "scores", "decodes", "probes", "lms", "runs", "parts", "manifests")
+ROOMS = ("freezing", "crosslingual", "scores", "decodes", "emissions", "probes", "lms", "runs", "parts", "manifests")
 RESULTS = (
     "model.safetensors", "optimizer.safetensors", "snapshots.safetensors", "hypotheses.jsonl", "scores.json",
     "rows.jsonl", "counts.jsonl", "train.jsonl", "dev.jsonl", "test.jsonl", "lexicon.txt", "lm.binary",

@@ -74,7 +74,7 @@ def test_sums_say_what_they_lack() -> None:
 def test_every_rule_is_counted() -> None:
     """2 corpora of one shard each; a source and three treatments; two decoders; a language model of each corpus."""
     jobs = {rule: line.jobs for rule, line in lines().items()}
-    wanted = {"fetch": 2, "audio": 2, "manifest": 2, "lm": 2, "train": 4, "decode": 8, "score": 8}
+    wanted = {"fetch": 2, "audio": 2, "manifest": 2, "lm": 2, "train": 4, "emit": 4, "search": 8, "score": 8}
     assert jobs == wanted | {"table": 1, "figure": 2, "report": 1}
     assert in_all(lines().values()).jobs == sum(jobs.values())
 
@@ -118,10 +118,19 @@ def test_hours_of_all_trainings() -> None:
 
 
 def test_a_tuned_decoder_goes_through_dev_too() -> None:
-    line = lines()["decode"]
+    line = lines()["search"]
     assert line.audio.value == 4 * 1.0 + 4 * 3.0
     assert line.cpu_hours.value == pytest.approx(4 * 3.0 * 100 / BEAM_SPEED)
-    assert line.device_hours.value == pytest.approx(16.0 * 0.001)
+    assert line.device_hours.known == 0
+
+
+def test_two_decoders_cost_one_pass_over_each_split() -> None:
+    """Of four models over an hour of test, and two of dev, on which one decoder is tuned; 50 frames a second."""
+    line = lines()["emit"]
+    assert line.audio.value == 4 * 3.0
+    assert line.device_hours.value == pytest.approx(4 * 3.0 * 0.001)
+    english, german = (len(one.recipe.alphabet) + 1 for one in (run(PLAN, "source"), run(PLAN, "scratch")))
+    assert line.disk.value == pytest.approx(3 * 3600 * 50 * 4 * (english + 3 * german), rel=0.01)
 
 
 def test_an_unknown_corpus_leaves_the_rest_known() -> None:

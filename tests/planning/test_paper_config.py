@@ -152,4 +152,6 @@ def test_dry_run(workspace: Path) -> None:
     words = [line.split() for line in done.stdout.splitlines()]
     counts = {pair[0]: int(pair[1]) for pair in words if len(pair) == 2 and pair[1].isdigit()}
     wanted = {"fetch": 2, "audio": 20 + 40, "manifest": 2, "lm": 2, "checkpoint": 1, "train": 48}
-    assert counts.items() >= (wanted | {"decode": 96, "score": 96, "report": 1}).items()
+    assert (
+        counts.items() >= (wanted | {"emit_scores": 48, "greedy": 48, "search": 48, "score": 96, "report": 1}).items()
+    )

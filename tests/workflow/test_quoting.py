@@ -20,7 +20,7 @@ TABLE = f"data/{HOSTILE}.tsv".replace("{", "").replace("}", "")  # Snakemake has
 COMMAND = re.compile(r"^Shell command: *(.*?)(?=\n\[\w{3} \w{3}|\nJob stats:|\Z)", re.MULTILINE | re.DOTALL)
 # Stands in for what a rule calls: \0 after a word, \1 after a command.
 STUB = "#!/bin/sh\nprintf '%s\\0' \"$@\" >>seen\nprintf '\\1' >>seen\n"
-RULES = ("fetch", "audio", "manifest", "lm", "checkpoint", "train", "decode", "score", "exhibit", "report")
+RULES = ("fetch", "audio", "manifest", "lm", "checkpoint", "train", "emit", "search", "score", "exhibit", "report")
 
 
 def hostile_config() -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_every_command_gets_what_the_config_says(commands: list[list[str]]) -> N
     assert all(one.startswith(f"{HOSTILE}/") for one in values(commands, "train", "--state"))
     assert values(commands, "checkpoint", "--path") == [TABLE]
     assert values(commands, "checkpoint", "--alphabet") == [hostile_config()["languages"]["en"]["alphabet"]]
-    for verb, option in (("audio", "--audio"), ("train", "--recipe"), ("lm", "--lm"), ("decode", "--decoder")):
+    for verb, option in (("audio", "--audio"), ("train", "--recipe"), ("lm", "--lm"), ("search", "--decoder")):
         assert all(isinstance(json.loads(one), dict) for one in values(commands, verb, option))
 
 

@@ -43,11 +43,16 @@ OF_STUDY, OF_ALL = "report results/freezing/toy/report.html", "report results/re
 
 
 def decoded(runs: tuple[str, ...], *decoders: str) -> set[str]:
-    return {f"{rule} {run}-{decoder}" for rule in ("decode", "score") for run in runs for decoder in decoders}
+    return {f"{rule} {run}-{decoder}" for rule in ("search", "score") for run in runs for decoder in decoders}
 
 
 def trained(*runs: str) -> set[str]:
-    return {f"train {run}" for run in runs} | decoded(runs, "greedy", "lm")
+    return {f"train {run}" for run in runs} | emitted(*runs) | decoded(runs, "greedy", "lm")
+
+
+def emitted(*runs: str) -> set[str]:
+    """One pass of each model, whatever is decoded of it."""
+    return {f"emit {run}" for run in runs}
 
 
 def drawn(*names: str) -> set[str]:
@@ -145,7 +150,7 @@ EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
     # decoding and scoring
     "a decoder more": (
         {"decoders": {"wide": WIDE}, "studies": {"freezing": {"decoders": ["greedy", "lm", "wide"]}}},
-        decoded(ALL, "wide") | RATES,  # with the language model that is there
+        decoded(ALL, "wide") | RATES,  # with the emissions and the language model that are there
     ),
     "the range of alpha": ({"decoders": {"lm": {"tune": {"alpha": [0.0, 2.0]}}}}, decoded(ALL, "lm") | RATES),
     "the range of beta": ({"decoders": {"lm": {"tune": {"beta": [0.0, 2.0]}}}}, decoded(ALL, "lm") | RATES),
@@ -232,7 +237,7 @@ VERSIONS: dict[str, set[str]] = {
     "MANIFEST_VERSION": FROM_TEXT,
     "LM_VERSION": ALL_LMS | decoded(ALL, "lm") | RATES,
     "TRAIN_VERSION": trained(*ALL) | RATES | CURVES,
-    "DECODE_VERSION": decoded(ALL, "greedy", "lm") | RATES,
+    "DECODE_VERSION": emitted(*ALL) | decoded(ALL, "greedy", "lm") | RATES,
     "SCORE_VERSION": {job for job in decoded(ALL, "greedy", "lm") if job.startswith("score")} | RATES,
 }
 
@@ -320,7 +325,8 @@ DELETED: dict[str, tuple[set[str], set[str]]] = {  # pattern: jobs of `snakemake
     "report-toy.html": ({OF_ALL}, {OF_ALL}),
     "freezing/toy/report.html": (drawn(), {OF_STUDY}),
     f"scores/{SCRATCH}-greedy-*/scores.json": (NOTHING, {f"score {SCRATCH}-greedy"}),
-    f"decodes/{FROZEN_2}-lm-*/hypotheses.jsonl": (NOTHING, {f"decode {FROZEN_2}-lm"}),
+    f"decodes/{FROZEN_2}-lm-*/hypotheses.jsonl": (NOTHING, {f"search {FROZEN_2}-lm"}),
+    f"emissions/{FROZEN_2}-*/scores.safetensors": (NOTHING, emitted(FROZEN_2)),
     # The state folder holds the finished training: its job copies the files back.
     f"runs/{FROZEN_2}-*/model.safetensors": (NOTHING, {f"train {FROZEN_2}"}),
     "manifests/german-*/train.jsonl": (NOTHING, {"manifests of german-deepspeech"}),
@@ -344,6 +350,7 @@ def test_a_deleted_folder_that_is_no_output(copy: Workspace, folder: str) -> Non
 
 def test_a_deleted_model_that_an_edit_needs(copy: Workspace, tmp_path: Path) -> None:
     only(copy.root, f"runs/{FROZEN_2}-*/model.safetensors").unlink()
+    only(copy.root, f"emissions/{FROZEN_2}-*/scores.safetensors").unlink()
     over, expected = EDITS["a decoder more"]
     # Snakemake does not know that the training will copy back the same bytes: all that reads them runs too.
     assert listed(copy, config=edited(tmp_path, over)) == Counter(expected | trained(FROZEN_2) | CURVES)

@@ -92,8 +92,8 @@ def jobs(workspace: Workspace, *arguments: str) -> Counter[str]:
 
 def trained(corpus: str, *treatments: str) -> set[str]:
     runs = [f"{corpus}-deepspeech-{treatment}-s1" for treatment in treatments]
-    rooms = [f"{room} {run}-{decoder}" for room in ("decode", "score") for run in runs for decoder in ("greedy", "lm")]
-    return {*(f"train {run}" for run in runs), *rooms}
+    rooms = [f"{room} {run}-{decoder}" for room in ("search", "score") for run in runs for decoder in ("greedy", "lm")]
+    return {*(f"{room} {run}" for room in ("train", "emit") for run in runs), *rooms}
 
 
 def anew(corpus: str) -> set[str]:
@@ -104,7 +104,7 @@ def anew(corpus: str) -> set[str]:
 
 WITH_TEXT = {f"language model {corpus}-2gram" for corpus in CORPORA} | {
     f"{room} {corpus}-deepspeech-{treatment}-s1-lm"
-    for room in ("decode", "score")
+    for room in ("search", "score")
     for corpus in CORPORA
     for treatment in ("scratch", "frozen-0")
 }

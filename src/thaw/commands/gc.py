@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from thaw.commands.options import DEFAULT_CONFIG
 from thaw.errors import UserError
+from thaw.files import seal_of
 
 if TYPE_CHECKING:
     from thaw.planning.plan import Plan
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--corpora", action="store_true", help="also the downloads of corpora that no config names")
     parser.add_argument("--features", action="store_true", help="also kept features that trainings may still want")
+    parser.add_argument(
+        "--emissions",
+        action="store_true",
+        help="also log-probabilities that have been searched by all who ask for them",
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="list only; this is what happens without --yes too")
     how.add_argument("--yes", action="store_true", help="delete what is listed")
@@ -45,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
 
     plans = [resolve(load(Path(file) for file in files.split(","))) for files in args.config]
     everything = list(unnamed(plans, args.corpora, args.features))
+    everything += searched(plans) if args.emissions else []
     found = [item for item in everything if not item.foreign]
     for item in everything:
         if item.foreign:
@@ -82,6 +89,7 @@ def unnamed(plans: Iterable[Plan], corpora: bool, features: bool) -> Iterator[It
     kept: dict[str, set[str]] = {
         layout.RUNS: {name for plan in plans for name in plan.runs},
         layout.CHECKPOINTS: {name for plan in plans for name in plan.checkpoints},
+        layout.EMISSIONS: {name for plan in plans for name in plan.emissions},
         layout.DECODES: {name for plan in plans for name in (*plan.decodes, *plan.gmms)},
         layout.SCORES: {name for plan in plans for name in (*plan.decodes, *plan.gmms)},
         layout.LEXICONS: {name for plan in plans for name in plan.lexicons},
@@ -116,6 +124,22 @@ def unnamed(plans: Iterable[Plan], corpora: bool, features: bool) -> Iterator[It
                 yield Item(part, size(part))
 
 
+def searched(plans: Iterable[Plan]) -> Iterator[Item]:
+    """Log-probabilities of emissions whose decodes are all there, and what interrupted passes left of others."""
+    from thaw.planning import layout
+    from thaw.planning.emissions import emission_of
+
+    asked: dict[str, bool] = {}
+    for decode in (decode for plan in plans for decode in plan.decodes.values()):
+        if emission := emission_of(decode):
+            there = Path(layout.decode(decode, "hypotheses.jsonl")).exists()
+            asked[emission.id] = asked.get(emission.id, True) and there
+    for id, done in sorted(asked.items()):
+        folder = Path(layout.EMISSIONS) / id
+        found = [*folder.glob(".*.part"), *(folder.glob("*.safetensors") if done else ())]
+        yield from (Item(path, size(path)) for path in sorted(found))
+
+
 def _others(root: Path, names: set[str]) -> list[Path]:
     """Folders under `root` that nobody names."""
     if not root.is_dir():
@@ -135,7 +159,11 @@ def delete(items: Iterable[Item]) -> None:
             if item.state:
                 _lock(item.path, locks)
         for item in items:
-            shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
+            if item.path.is_dir():
+                shutil.rmtree(item.path)
+            else:
+                item.path.unlink()
+                seal_of(item.path).unlink(missing_ok=True)
 
 
 def _lock(run_folder: Path, locks: ExitStack) -> None:

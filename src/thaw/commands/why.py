@@ -145,9 +145,12 @@ def run_thing(run: Run, plan: Plan) -> Thing:
 def decode_thing(decode: Decode) -> Thing:
     """A decode and its scores."""
     from thaw.planning import layout
+    from thaw.planning.emissions import emission_of, read_of
     from thaw.planning.news import corpus_news
 
+    emission = emission_of(decode)
     inputs = [layout.weights(decode.run, decode.snapshot)]
+    inputs += [layout.emission(emission, name) for name in read_of(decode)] if emission else []
     inputs.append(layout.manifest(decode.manifest, f"{decode.split}.jsonl"))
     inputs += [layout.manifest(decode.manifest, "dev.jsonl")] if decode.tunes else []
     inputs += [layout.lm(decode.lm, name) for name in ("lm.binary", "lexicon.txt")] if decode.lm else []
@@ -155,7 +158,8 @@ def decode_thing(decode: Decode) -> Thing:
     outputs = [layout.score(decode, "scores.json"), layout.decode(decode, "hypotheses.jsonl")]
     outputs.append(layout.decode(decode, "decode.json"))
     news = (*decode_news(decode), *corpus_news(decode.manifest.corpus))
-    return Thing(f"decode {decode.id}", "thaw decode, thaw score", tuple(inputs), tuple(outputs), news)
+    verbs = "thaw emit, thaw search, thaw score" if emission else "thaw decode, thaw score"
+    return Thing(f"decode {decode.id}", verbs, tuple(inputs), tuple(outputs), news)
 
 
 def probe_thing(probe: Probe) -> Thing:

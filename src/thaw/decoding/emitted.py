@@ -141,10 +141,10 @@ class Scores:
             raise UserError(f"{path}: no such file; the `emit` rule makes it")
         verify(path)
         try:
-            self._file: Any = safe_open(path, framework="np")
-            about = json.loads((self._file.metadata() or {})[METADATA])
-            frames: NDArray[np.int32] = self._file.get_tensor("frames")
-            self._scores = self._file.get_slice("scores")
+            opened: Any = safe_open(path, framework="np")
+            about = json.loads((opened.metadata() or {})[METADATA])
+            frames: NDArray[np.int32] = opened.get_tensor("frames")
+            self._scores = opened.get_slice("scores")
             self._classes = self._scores.get_shape()[1]
             ids, version = about["ids"], about["emissions"]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

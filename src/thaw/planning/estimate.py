@@ -22,6 +22,7 @@ from thaw.config.strict import Strict
 from thaw.planning.alignments import Alignment, GmmDecode
 from thaw.planning.amounts import NO_TERMS, Amount, Quantity, total
 from thaw.planning.artifacts import Corpus, Decode, Manifest, Run
+from thaw.planning.emissions import Emission, asks_the_model, kept
 from thaw.planning.federated import speakers_of
 from thaw.planning.plan import Plan
 
@@ -149,7 +150,9 @@ def estimate(
         Line("units", len(plan.units), disk=total(None for _ in plan.units)),
         Line("checkpoint", len(plan.checkpoints), disk=total(_checkpoint_bytes(plan))),
         _train(list(plan.runs.values()), amounts, calibration),
-        _decode(list(plan.decodes.values()), amounts, calibration),
+        _emit(plan, amounts, calibration),
+        _search([one for one in plan.decodes.values() if not asks_the_model(one)], amounts),
+        _decode([one for one in plan.decodes.values() if asks_the_model(one)], amounts, calibration),
         _score([*plan.decodes.values(), *plan.gmms.values()], amounts),
         Line("table", sum(name.startswith("table") for name in names)),
         Line("figure", sum(name.startswith("figure") for name in names)),
@@ -265,20 +268,66 @@ def _train(runs: list[Run], amounts: Mapping[str, Amount | None], calibration: C
     )
 
 
+def _emit(plan: Plan, amounts: Mapping[str, Amount | None], calibration: Calibration | None) -> Line:
+    """One pass over each split of each snapshot, however many decoders read it; those of tied states do not stay."""
+    need = kept(plan.decodes.values())
+    pairs = [(one, amounts[one.manifest.id]) for one in plan.emissions.values()]
+    hours = [_of(a, one.split) + (_of(a, "dev") if one.id in need.dev else 0.0) if a else None for one, a in pairs]
+    return Line(
+        "emit",
+        len(pairs),
+        total(
+            None if heard is None or (rate := emission_rate(one)) is None else heard * 3600 * rate
+            for (one, _), heard in zip(pairs, hours, strict=True)
+            if one.id in need.scores - need.states
+        ),
+        total(hours),
+        device_hours=total(
+            _forward_hours(one.run, heard, calibration) for (one, _), heard in zip(pairs, hours, strict=True)
+        ),
+    )
+
+
+def emission_rate(one: Emission) -> float | None:
+    """Bytes of log-probabilities of a second: frames times classes, float32; None where classes are counted."""
+    if one.run.units:
+        return None
+    heads = one.run.recipe.heads or {one.manifest.language: one.run.recipe.alphabet}
+    seconds = 100
+    return (
+        one.run.recipe.model.frames(seconds * PCM_RATE // 2)
+        / seconds
+        * (len(heads[one.manifest.language]) + 1)
+        * WEIGHT
+    )
+
+
+def _search(decodes: list[Decode], amounts: Mapping[str, Amount | None]) -> Line:
+    pairs = [(decode, amounts[decode.manifest.id]) for decode in decodes]
+    return Line(
+        "search",
+        len(decodes),
+        total(a.parts[one.split].utterances * HYPOTHESIS_ROW if a else None for one, a in pairs),
+        total(decoded_hours(one, a) if a else None for one, a in pairs),
+        total(
+            decoded_hours(one, a) * one.spec.beam / BEAM_SPEED if a else None
+            for one, a in pairs
+            if isinstance(one.spec, BeamSpec)
+        ),
+    )
+
+
 def _decode(decodes: list[Decode], amounts: Mapping[str, Amount | None], calibration: Calibration | None) -> Line:
-    found = [amounts[decode.manifest.id] for decode in decodes]
-    pairs = list(zip(decodes, found, strict=True))
+    pairs = [(decode, amounts[decode.manifest.id]) for decode in decodes]
+    hours = [decoded_hours(decode, a) if a else None for decode, a in pairs]
     return Line(
         "decode",
         len(decodes),
-        total(a.parts["test"].utterances * HYPOTHESIS_ROW if a else None for _, a in pairs),
-        total(decoded_hours(decode, a) if a else None for decode, a in pairs),
-        total(
-            decoded_hours(decode, a) * decode.spec.beam / BEAM_SPEED if a else None
-            for decode, a in pairs
-            if isinstance(decode.spec, BeamSpec)
+        total(a.parts[one.split].utterances * HYPOTHESIS_ROW if a else None for one, a in pairs),
+        total(hours),
+        device_hours=total(
+            _forward_hours(one.run, heard, calibration) for (one, _), heard in zip(pairs, hours, strict=True)
         ),
-        total(_forward_hours(decode, a, calibration) for decode, a in pairs),
     )
 
 
@@ -293,13 +342,13 @@ def _of(found: Amount, *splits: Split) -> float:
 
 
 def decoded_hours(decode: Decode, found: Amount) -> float:
-    """Hours that a decode goes through: test, and dev before it where it tunes."""
-    return _of(found, "test", "dev") if decode.tunes else _of(found, "test")
+    """Hours that a decode goes through: its split, and dev before it where it tunes."""
+    return _of(found, decode.split) + (_of(found, "dev") if decode.tunes else 0.0)
 
 
-def _forward_hours(decode: Decode, found: Amount | None, calibration: Calibration | None) -> float | None:
-    timing = calibration.timing(decode.run) if calibration else None
-    return decoded_hours(decode, found) * timing.forward if timing and found else None
+def _forward_hours(run: Run, heard: float | None, calibration: Calibration | None) -> float | None:
+    timing = calibration.timing(run) if calibration else None
+    return heard * timing.forward if timing and heard is not None else None
 
 
 def train_hours(run: Run, found: Amount | None, calibration: Calibration | None) -> float | None:

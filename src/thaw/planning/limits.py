@@ -48,7 +48,17 @@ def _folders(plan: Plan) -> Iterator[str]:
 
 def _lengths(plan: Plan) -> Iterator[str]:
     names = chain(
-        *(plan.decodes, plan.evidence, plan.runs, plan.parts, plan.lms, plan.manifests, plan.checkpoints, plan.audio),
+        *(
+            plan.decodes,
+            plan.emissions,
+            plan.evidence,
+            plan.runs,
+            plan.parts,
+            plan.lms,
+            plan.manifests,
+            plan.checkpoints,
+            plan.audio,
+        ),
         *(plan.units, plan.lexicons, plan.alignments, plan.graphs, plan.gmms),
     )
     longest = max(names, key=len, default="")

@@ -41,6 +41,9 @@ _MODEL = r"(model|optimizer|snapshots)\.(safetensors|sha256)"
 KINDS = {
     layout.RUNS: _kind(rf"{_MODEL}|run\.json|metrics\.jsonl", "run.json", "recipe", "cost"),
     layout.CHECKPOINTS: _kind(rf"{_MODEL}|checkpoint\.json", "checkpoint.json", "checkpoint", "sha256"),
+    layout.EMISSIONS: _kind(
+        r"emissions\.json|labels\.jsonl|(scores|dev)\.safetensors", "emissions.json", "emissions", "units"
+    ),
     layout.DECODES: _kind(r"hypotheses\.jsonl|decode\.json", "decode.json", "decoder"),
     layout.SCORES: _kind(r"scores\.json|counts\.jsonl", "scores.json", "scoring"),
     layout.PROBES: _kind(r"(rows|counts|hypotheses)\.jsonl|probe\.json", "probe.json", "probe"),
