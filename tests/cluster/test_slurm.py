@@ -16,7 +16,7 @@ def test_a_study_runs_as_typed(calm: Study, cluster: Cluster) -> None:
     assert {"table2.csv", "table2.tex", "figure2.pdf"} <= set(calm.shown())
     assert (calm.root / "results" / "report-faults.html").exists()
     rows = cluster.run("sacct", "-X", "-n", "-P", "--format=State,AllocTRES,TimelimitRaw").splitlines()
-    assert len(rows) == 13  # 2 fetch, 3 audio, 2 manifest, 3 train, 3 decode; the rest runs where Snakemake runs
+    assert len(rows) == 13  # 2 fetch, 3 audio, 2 manifest, 3 train, 3 emit; the rest runs where Snakemake runs
     assert all(row.startswith("COMPLETED") for row in rows)
     assert sum("gres/gpu=1" in row for row in rows) == 6
     assert sum(row.endswith("|1440") for row in rows) == 3

@@ -12,6 +12,8 @@ from tests.commands.project import at_work, begun, config_file, finished, plan, 
 from thaw.canonical import digest
 from thaw.commands import gc
 from thaw.errors import UserError
+from thaw.planning import layout
+from thaw.planning.emissions import emission_of
 from thaw.planning.plan import Plan
 
 NOW = plan()
@@ -25,6 +27,11 @@ def make(of: Plan) -> None:
         put(f"results/decodes/{name}/decode.json", {"decoder": {"kind": "greedy"}})
         put(f"results/decodes/{name}/hypotheses.jsonl")
         put(f"results/scores/{name}/scores.json", {"scoring": {}})
+    for name in of.emissions:
+        put(f"results/emissions/{name}/emissions.json", {"emissions": 1, "units": {}})
+        put(f"results/emissions/{name}/labels.jsonl")
+        put(f"results/emissions/{name}/scores.safetensors")
+        put(f"results/emissions/{name}/.scores.safetensors.sha256")
     for name in of.lms:
         put(f"results/lms/{name}/lm.json", {"order": 3})
         put(f"results/lms/{name}/lm.binary")
@@ -58,8 +65,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(NOW)
 
 
-def call(*configs: str, yes: bool = False, corpora: bool = False, features: bool = False) -> None:
-    gc.run(argparse.Namespace(config=list(configs), yes=yes, dry_run=not yes, corpora=corpora, features=features))
+def call(
+    *configs: str, yes: bool = False, corpora: bool = False, features: bool = False, emissions: bool = False
+) -> None:
+    also = {"corpora": corpora, "features": features, "emissions": emissions}
+    gc.run(argparse.Namespace(config=list(configs), yes=yes, dry_run=not yes, **also))
 
 
 def test_what_the_config_names_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,3 +235,18 @@ def test_sizes_in_words() -> None:
         "3.0 GB",
         "4.0 TB",
     ]
+
+
+def test_log_probabilities_go_where_asked_for_once_all_have_searched_them() -> None:
+    one, other, *_ = NOW.emissions.values()
+    waiting = next(decode for decode in NOW.decodes.values() if emission_of(decode) == other)
+    Path(layout.decode(waiting, "hypotheses.jsonl")).unlink()
+    killed = put(f"{layout.emission(other)}/.scores.safetensors.12.part")
+    before = files()
+    call("config.yaml", yes=True)
+    assert files() == before
+    call("config.yaml", yes=True, emissions=True)
+    names = ("scores.safetensors", ".scores.safetensors.sha256")
+    gone = {Path(layout.emission(each, name)) for each in NOW.emissions.values() if each != other for name in names}
+    assert before - files() == gone | {killed}
+    assert Path(layout.emission(one, "labels.jsonl")).exists()
