@@ -187,6 +187,8 @@ def misfit(spec: ModelSpec, task: TaskSpec, langs: Collection[str] = ()) -> str:
     if transduces != (task.kind == "rnnt"):
         wanted = "rnnt and no other" if transduces else "anything but rnnt"
         return f"a {spec.kind} {'with' if transduces else 'without'} head: rnnt learns {wanted}, not {task.kind}"
+    if task.kind == "frames" and task.drawn and not isinstance(spec, DnnSpec):
+        return f"a {spec.kind} hears frames in their order: leave drawn out, or take a dnn"
     decodes = heads_beside(spec) > 1
     if decodes != (task.kind == "ctc-attention"):
         wanted = "ctc-attention and no other" if decodes else "anything but ctc-attention"

@@ -193,6 +193,8 @@ class RecipeSpec(Strict):
             raise ValueError("learner: the server of downpour is Adagrad; set optimizer: adagrad")
         if isinstance(self.task, FramesSpec) and self.augmentation.speed:
             raise ValueError("augmentation.speed: it changes how many frames there are, which alignments do not follow")
+        if isinstance(self.task, FramesSpec) and self.task.drawn:
+            self._fits_drawn_frames()
         if self.warmup_steps and self.warmup_ratio:
             raise ValueError("give warmup_steps or warmup_ratio, not both")
         if self.min_learning_rate and self.schedule == "constant":
@@ -202,6 +204,17 @@ class RecipeSpec(Strict):
         if self.schedule == "noam" and not (self.warmup_steps or self.warmup_ratio):
             raise ValueError("schedule: noam needs warmup_steps or warmup_ratio")
         return self
+
+    def _fits_drawn_frames(self) -> None:
+        """Raise ValueError for what only whole utterances can do."""
+        if self.order not in ("shuffled", "mixed"):
+            raise ValueError(f"order: drawn frames have no duration to be {self.order} by; set shuffled or mixed")
+        if self.augmentation.spec_augment or self.augmentation.cutout:
+            raise ValueError("augmentation: masks are of an utterance, and drawn frames are of many; leave drawn out")
+        if isinstance(self.learner, FederatedSpec):
+            raise ValueError("task.drawn: a client has few frames, all of one speaker; leave it out")
+        if isinstance(self.learner, DownpourSpec) and self.learner.mode == "processes":
+            raise ValueError("task.drawn: the processes of downpour hear whole utterances; leave it out")
 
     @model_validator(mode="after")
     def _fits_clients(self) -> RecipeSpec:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from thaw.config.numbers import Amount, Float, Fraction, Positive, Size
+from thaw.config.numbers import Amount, Count, Float, Fraction, Positive, Size, Some
 from thaw.config.strict import Strict
 
 
@@ -25,6 +25,15 @@ class FramesSpec(Strict):
     """A tied state for every frame, from an alignment (`thaw align`): what a DNN of a hybrid learns."""
 
     kind: Literal["frames"]
+    # A row of a batch is so many frames drawn at random, of one language; 0: an utterance, whose frames are neighbours.
+    drawn: Annotated[Count, Field(le=1_000_000)] = 0
+    pool_hours: Some = 10.0  # frames are drawn from so much speech at a time, which is in memory
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> FramesSpec:
+        if not self.drawn and self.pool_hours != type(self).model_fields["pool_hours"].default:
+            raise ValueError("pool_hours: of what? set drawn, and frames are drawn from pools")
+        return self
 
 
 class LanguageTaskSpec(Strict):

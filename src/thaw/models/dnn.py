@@ -95,8 +95,12 @@ class Spliced(Logistic):
         self.register_buffer("scale", torch.ones(channels))
 
     def forward(self, x: Tensor, lengths: Tensor, drop: Drop) -> tuple[Tensor, Tensor]:
-        """(B, T, F) -> (B, T, H)."""
-        return super().forward(spliced((x - self.mean) * self.scale, lengths, self.context), lengths, drop)
+        """(B, T, F) -> (B, T, H); or of frames that come with their neighbours: (B, T, (2·context + 1)·F)."""
+        if x.shape[2] == len(self.mean):
+            beside = spliced((x - self.mean) * self.scale, lengths, self.context)
+        else:
+            beside = ((x.view(*x.shape[:2], -1, len(self.mean)) - self.mean) * self.scale).flatten(2)
+        return super().forward(beside, lengths, drop)
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """See `Sums`; statistics as if the features were normal already, until `fit` knows better."""

@@ -11,10 +11,11 @@ import torch
 from torch.nn import BatchNorm1d
 
 from thaw.config.awd_lstm import AwdLstmSpec
+from thaw.config.dnn import DnnSpec
 from thaw.config.learners import DownpourSpec, FederatedSpec, LearnerSpec
 from thaw.config.run import RunRecipe
 from thaw.config.starts import BEST
-from thaw.config.tasks import LanguageTaskSpec
+from thaw.config.tasks import FramesSpec, LanguageTaskSpec
 from thaw.corpora.sentences import read_sentences
 from thaw.errors import UserError
 from thaw.models import build, load_tensors
@@ -32,6 +33,7 @@ from thaw.training.central import Central
 from thaw.training.data import Examples, read_examples
 from thaw.training.distributed import World
 from thaw.training.downpour import Downpour
+from thaw.training.drawn import Drawn
 from thaw.training.learner import Learner
 from thaw.training.material import material_of
 from thaw.training.optim import Optimizer
@@ -182,6 +184,10 @@ def begin_central(job: Job, first: Prepared, world: World, say: Callable[[str], 
         )
     if recipe.recipe.microbatch_seconds and any(isinstance(module, BatchNorm1d) for module in model.modules()):
         say("batch norm normalises each part of microbatch_seconds by itself: gradients are not those of whole batches")
+    task = recipe.recipe.task
+    if isinstance(task, FramesSpec) and task.drawn:
+        assert isinstance(recipe.model, DnnSpec)  # see `thaw.config.models.misfit`
+        examples = Drawn(examples, task, 0 if done else recipe.model.context)
     what = (recipe, model, surgery, optimizer, examples, dev, world, say, done)
     learner = central_or_downpour(recipe.recipe.learner, world, what)
     if not learner.steps_per_epoch:

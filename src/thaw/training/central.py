@@ -89,7 +89,7 @@ class Central(Epochs):
         recipe = self.recipe
         seed, temperature = self.run_recipe.seed, recipe.language_temperature
         how = (recipe.batch_size, recipe.order, recipe.drop_last, seed, epoch, self.langs, temperature)
-        return epoch_batches(self.samples, *how, recipe.batch_seconds)
+        return self.examples.in_turn(epoch_batches(self.samples, *how, recipe.batch_seconds))
 
     def augment(self) -> Augment:
         """What this epoch changes in the training utterances."""

@@ -170,6 +170,10 @@ class Examples:
             **({"left_out": self.left_out} if self.left_out else {}),
         }
 
+    def in_turn(self, batches: list[list[int]]) -> list[list[int]]:
+        """The batches of an epoch as they are to come; here as they are."""
+        return batches
+
     def forget(self, indices: Iterable[int]) -> None:
         """Free what is kept of these utterances as they are."""
         for index in indices:
