@@ -70,6 +70,13 @@ def test_the_prompts_config_resolves_without_any_data() -> None:
     assert all(row.citation for row in rows.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "runs"), [("prompts-topdown", 3 * 6 + 5), ("prompts-multilingual", 1 + 2 * (4 * 3 + 1))]
+)
+def test_the_other_studies_of_prompts_resolve_without_any_data(name: str, runs: int) -> None:
+    assert len(resolve(load([Path(f"config/{name}.yaml")])).runs) == runs
+
+
 def test_the_digits_config_wants_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config").symlink_to(PROMPTS.parent.absolute())
     monkeypatch.chdir(tmp_path)

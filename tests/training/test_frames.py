@@ -10,11 +10,16 @@ import pytest
 
 from tests.training.aligned import STATES, align, states_of
 from tests.training.conftest import Bench, make_recipe, same_but_for_time, sentences, write_split
+from thaw.alignment.states import read_alignment
 from thaw.cli import main
+from thaw.config.run import RunRecipe
 from thaw.corpora.manifest import read_manifest
+from thaw.errors import UserError
 from thaw.files import read_json, read_jsonl, write_jsonl
 from thaw.frontends import features
 from thaw.models import load_model
+from thaw.training.data import read_examples
+from thaw.training.material import material_of
 from thaw.units import units_from
 
 DNN = {"kind": "dnn", "hidden": 24, "layers": 3, "context": 2}
@@ -129,6 +134,26 @@ def test_languages_have_their_last_hidden_layer_and_their_states_for_themselves(
     last = read_jsonl(bench.outputs("out")["metrics"])[-1]
     assert set(last["dev_by_language"]) == {"aa", "bb"}
     assert np.isfinite(last["dev_by_language"]["bb"]["fer"])
+
+
+def test_corpora_of_several_languages_may_be_named_alike(tmp_path: Path) -> None:
+    """As the recorded prompts are: each utterance keeps its states and has random streams of its own."""
+    paths, files = [], {}
+    for lang in ("aa", "bb"):
+        (tmp_path / lang).mkdir()
+        paths.append(write_split(tmp_path / lang, "train", sentences(lang, 6)))
+        write_jsonl(paths[-1], [{**row, "lang": lang} for row in read_jsonl(paths[-1])])
+        files[lang] = align(paths[-1])
+    recipe = {**frames_recipe(), "heads": {"aa": "", "bb": ""}, "corpora": ["a", "b"], "alignments": ["one", "two"]}
+    material = material_of(RunRecipe.model_validate(recipe), paths, paths, [*files.values(), *files.values()])
+    examples = read_examples(paths, material.tasks, "fbank", wanted=material.has)
+    assert len({utterance.id for utterance in examples.utterances}) == 12
+    for utterance, labels in zip(examples.utterances, examples.labels, strict=True):
+        own = read_alignment(files[utterance.lang])[utterance.id.removeprefix(f"{utterance.lang}/")]
+        assert utterance.id.startswith(f"{utterance.lang}/train-")
+        assert labels.tolist() == own.tolist()
+    with pytest.raises(UserError, match="occurs twice"):
+        read_examples([paths[0], paths[0]], material.tasks, "fbank")
 
 
 def test_states_of_the_toy_corpus_are_those_of_its_letters(frames_bench: Bench) -> None:

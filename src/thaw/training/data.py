@@ -224,20 +224,26 @@ def read_examples(
 ) -> Examples:
     """The utterances of several manifests as one split; those that are not `wanted` are counted (`left_out`).
 
-    Raises UserError where they hold nothing, or one id twice (ids name the random streams of an utterance).
+    Ids name the random streams of an utterance: those that are in several languages (whose corpora were named alike)
+    get the language before them. Raises UserError where the manifests hold nothing, or one id twice in a language.
     """
     utterances = [utterance for path in paths for utterance in read_manifest(path)]
     if not utterances:
         raise UserError(f"{', '.join(map(str, paths))}: no utterances; see the table of rejects of this corpus")
-    seen: set[str] = set()
+    named: dict[str, set[str]] = {}  # the languages of each id
     for utterance in utterances:
-        if utterance.id in seen:
+        if utterance.lang in named.setdefault(utterance.id, set()):
             raise UserError(f"{', '.join(map(str, paths))}: utterance {utterance.id} occurs twice; ids must be unique")
-        seen.add(utterance.id)
+        named[utterance.id].add(utterance.lang)
     kept = [utterance for utterance in utterances if wanted(utterance)]
     if not kept:
         raise UserError(f"{', '.join(map(str, paths))}: none of the utterances is aligned; see the alignment's rejects")
-    return Examples(kept, tasks, frontend, cache_bytes, len(utterances) - len(kept))
+    examples = Examples(kept, tasks, frontend, cache_bytes, len(utterances) - len(kept))
+    # Only now: an alignment knows them by the ids of their own manifests.
+    examples.utterances = [
+        replace(u, id=f"{u.lang}/{u.id}") if len(named[u.id]) > 1 else u for u in examples.utterances
+    ]
+    return examples
 
 
 def epoch_batches(
