@@ -142,7 +142,8 @@ def test_corpora_of_several_languages_may_be_named_alike(tmp_path: Path) -> None
     for lang in ("aa", "bb"):
         (tmp_path / lang).mkdir()
         paths.append(write_split(tmp_path / lang, "train", sentences(lang, 6)))
-        write_jsonl(paths[-1], [{**row, "lang": lang} for row in read_jsonl(paths[-1])])
+        rows = [{**row, "lang": lang, "id": row["id"].replace(lang, "clip")} for row in read_jsonl(paths[-1])]
+        write_jsonl(paths[-1], rows)
         files[lang] = align(paths[-1])
     recipe = {**frames_recipe(), "heads": {"aa": "", "bb": ""}, "corpora": ["a", "b"], "alignments": ["one", "two"]}
     material = material_of(RunRecipe.model_validate(recipe), paths, paths, [*files.values(), *files.values()])
@@ -150,7 +151,7 @@ def test_corpora_of_several_languages_may_be_named_alike(tmp_path: Path) -> None
     assert len({utterance.id for utterance in examples.utterances}) == 12
     for utterance, labels in zip(examples.utterances, examples.labels, strict=True):
         own = read_alignment(files[utterance.lang])[utterance.id.removeprefix(f"{utterance.lang}/")]
-        assert utterance.id.startswith(f"{utterance.lang}/train-")
+        assert utterance.id.startswith(f"{utterance.lang}/clip-")
         assert labels.tolist() == own.tolist()
     with pytest.raises(UserError, match="occurs twice"):
         read_examples([paths[0], paths[0]], material.tasks, "fbank")
