@@ -43,8 +43,9 @@ def test_products_are_whole_but_where_a_recipe_says_otherwise(monkeypatch: pytes
     for precision, expected in (("fp32", "ieee"), ("bf16", "ieee"), ("tf32", "tf32")):
         with environment.products_in(precision, CUDA):
             assert switches() == {expected}
-            products = environment.record(CUDA, 1)["products"]
-            assert products == dict.fromkeys(("matrices", "convolutions", "recurrence"), expected)
+            record = environment.record(CUDA, 1, 25)
+            assert record["gpu_share"] == 25
+            assert record["products"] == dict.fromkeys(("matrices", "convolutions", "recurrence"), expected)
         assert switches() == {"ieee"}
     with pytest.raises(KeyError), environment.products_in("tf32", CUDA):
         raise KeyError

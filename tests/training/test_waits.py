@@ -22,6 +22,7 @@ from tests.training.virtual_gpu import GPU, VirtualGpu, install
 from thaw.config.run import RunRecipe
 from thaw.models import build
 from thaw.tasks import CtcAttention, Frames, tasks_for
+from thaw.tasks.ctc import ctc_loss
 from thaw.training import streams
 from thaw.training.central import Central
 from thaw.training.data import read_examples
@@ -152,3 +153,16 @@ def test_the_virtual_gpu_sees_every_kind_of_wait(wait: Any, monkeypatch: pytest.
         with contextlib.suppress(DynamicOutputShapeException):
             wait(x)
     assert len(gpu.waits) == 1
+
+
+@pytest.mark.parametrize(("frames", "labels"), [(9, 1), (3, 0), (1, 2)], ids=["spelt", "silent", "impossible"])
+def test_no_loss_that_cudnn_is_not_given_waits(monkeypatch: pytest.MonkeyPatch, frames: int, labels: int) -> None:
+    """But for what has more labels than it takes. Each has a gradient."""
+    gpu = install(monkeypatch)
+    lengths, counts = torch.tensor([9, frames]), torch.tensor([2, labels])
+    targets = torch.zeros(2 + labels, dtype=torch.int32)
+    with gpu.fake, gpu:
+        logits = torch.empty(2, 9, 4, device=GPU, requires_grad=True)
+        losses = ctc_loss(logits, lengths, targets, counts)
+    assert (losses.shape, losses.device, losses.requires_grad) == ((2,), GPU, True)
+    assert gpu.waits == []

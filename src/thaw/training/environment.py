@@ -212,7 +212,7 @@ def arithmetic() -> dict[str, str]:
     }
 
 
-def record(device: torch.device, processes: int) -> dict[str, Any]:
+def record(device: torch.device, processes: int, gpu_share: int = 100) -> dict[str, Any]:
     """What decides the bits beside the recipe: versions, threads, processor, instruction sets, device, code."""
     facts: dict[str, Any] = {
         "thaw": code_version() or thaw.__version__,
@@ -235,5 +235,6 @@ def record(device: torch.device, processes: int) -> dict[str, Any]:
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"] = torch.version.cuda
         facts["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        facts["gpu_share"] = gpu_share
         facts["products"] = {name: products.fp32_precision for name, products in PRODUCTS.items()}
     return facts

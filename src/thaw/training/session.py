@@ -93,7 +93,7 @@ class Session:
         self.earlier_seconds = 0.0  # of earlier starts, up to the checkpoint
         self.saving_seconds = 0.0  # of all starts: writing weights and checkpoints
         self.earlier_environments: list[dict[str, Any]] = []
-        self.environment = environment.record(world.device, world.size)
+        self.environment = environment.record(world.device, world.size, job.gpu_share)
         self.unit_began = self.saved = stop.began
         self.steps_here, self.audio_here, self.training_began = 0, 0.0, time.monotonic()
 
