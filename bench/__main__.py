@@ -62,6 +62,7 @@ BENCHES = {
     "probing": Size(toy=("--minutes", "0.05", "--variant", "mini-5x2")),
     "rank_coverage": Size(toy=("--trials", "2")),
     "release": Size(toy=("50", "100")),
+    "waiting": Size(toy=("--clips", "400", "--steps", "6", "--hidden", "8", "--batch", "4", "--seconds", "1")),
     "throughput": Size(toy=("--hidden", "8", "--batch", "2", "--rounds", "1", "--seconds", "1")),
 }
 

@@ -26,7 +26,7 @@ from thaw.models import build, save_tensors
 
 RUN = {"version": 1, "alphabet": " a", "corpora": ["noise"], "seed": 1, "recipe": {"epochs": 1}}
 REPOSITORY = Path(__file__).resolve().parents[1]
-QUICK = ("audio", "augment", "converters", "decoding", "freezing", "overhead", "probing", "throughput")
+QUICK = ("audio", "augment", "converters", "decoding", "freezing", "overhead", "probing", "throughput", "waiting")
 
 
 def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

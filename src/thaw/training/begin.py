@@ -149,7 +149,9 @@ def keep_features(job: Job, splits: Sequence[Examples], say: Callable[[str], Non
         return
     clips = (utterance.digest for split in splits for utterance in split.utterances)
     store = Store(job.features, job.recipe.model.frontend, clips, 1e9 * job.features_gb, say)
-    say(f"features are kept in {store.folder}, for all trainings; {len(store)} of these {hours:.0f} hours are there")
+    say(
+        f"features of {hours:.0f} hours are kept in {store.folder}, for all trainings; of {len(store)} clips they are there"
+    )
     for split in splits:
         split.store = store
 
