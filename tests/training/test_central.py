@@ -394,6 +394,18 @@ def test_best_weights_are_those_of_the_best_epoch(make: MakeLearner) -> None:
     assert int(learner.kept["best"].optimizer["step"]) == 6
 
 
+def test_several_makers_of_batches_give_the_same_bits(make: MakeLearner, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for makers in (1, 4):
+        monkeypatch.setattr(Central, "makers", makers)
+        learner = make(**AUGMENTED | {"batch_size": 3})
+        rows = run_to_end(learner)
+        found.append((rows, learner.weights()))
+    (rows, weights), (other_rows, other) = found
+    assert same_but_for_time(rows, other_rows)
+    assert all(torch.equal(other[name], tensor) for name, tensor in weights.items())
+
+
 def test_progress_is_json_and_back(make: MakeLearner) -> None:
     learner = make(epochs=2)
     run = learner.run()

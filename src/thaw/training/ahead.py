@@ -1,13 +1,13 @@
-"""Batches made by a thread, a few steps before they are wanted: a step need not wait for features, masks and padding.
+"""Batches made by threads, a few steps before they are wanted: a step need not wait for features, masks and padding.
 
 What is made is a function of the indices alone, so it is the same whoever makes it, and nothing of it is state.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -17,53 +17,44 @@ DEPTH = 3  # batches that are ready and wait: a bound on memory
 
 
 class Ahead(Generic[Made]):
-    """What `make` gives for each of `wanted`, made in this order by a thread while the context is open.
+    """What `make` gives for each of `wanted`, in this order, made by `threads` threads while the context is open.
 
-    At most `depth` of them wait. An error of `make` is raised where its result is taken.
+    At most `depth` of them wait while as many as there are threads are in the making. An error of `make` is raised
+    where its result is taken.
     """
 
     def __init__(
-        self, make: Callable[[Sequence[int]], Made], wanted: Iterable[Sequence[int]], depth: int = DEPTH
+        self,
+        make: Callable[[Sequence[int]], Made],
+        wanted: Iterable[Sequence[int]],
+        depth: int = DEPTH,
+        threads: int = 1,
     ) -> None:
         self._make = make
-        self._wanted = wanted
-        self._ready: queue.Queue[tuple[Sequence[int], Made | BaseException]] = queue.Queue(depth)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
+        self._wanted = iter(wanted)
+        self._most = depth + threads
+        self._threads = threads
+        self._coming: deque[tuple[Sequence[int], Future[Made]]] = deque()
 
     def __enter__(self) -> Ahead[Made]:
-        self._thread.start()
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="batches")
+        self._ask()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
-        self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
 
     def take(self, indices: Sequence[int]) -> Made:
         """The next one; `indices` must be those that it was to be made of."""
-        made_of, made = self._ready.get()
-        if isinstance(made, BaseException):
-            raise made
+        made_of, coming = self._coming.popleft()
         assert list(made_of) == list(indices), "batches are taken in the order in which they were asked for"
+        made = coming.result()
+        self._ask()
         return made
 
-    def _work(self) -> None:
-        for indices in self._wanted:
-            try:
-                made: Made | BaseException = self._make(indices)
-            except BaseException as error:  # whoever takes it has to know
-                made = error
-            if not self._offer((indices, made)) or isinstance(made, BaseException):
-                return
-
-    def _offer(self, item: tuple[Sequence[int], Made | BaseException]) -> bool:
-        """Put it where it is taken from; False where nobody will take it."""
-        while not self._over.is_set():
-            try:
-                self._ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
+    def _ask(self) -> None:
+        """Have as many in the making as may be."""
+        while len(self._coming) < self._most and (indices := next(self._wanted, None)) is not None:
+            self._coming.append((indices, self._pool.submit(self._make, indices)))

@@ -38,6 +38,8 @@ from thaw.training.learner import Diverged, Moment
 from thaw.training.optim import Optimizer
 from thaw.training.progress import Buffers
 
+MOST_MAKERS = 8  # threads that make batches: more wait for each other's Python
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -91,6 +93,15 @@ class Central(Epochs):
         how = (recipe.batch_size, recipe.order, recipe.drop_last, seed, epoch, self.langs, temperature)
         return self.examples.in_turn(epoch_batches(self.samples, *how, recipe.batch_seconds))
 
+    @property
+    def makers(self) -> int:
+        """Threads that make batches: on a GPU, all that this process has, whose torch has nothing to do for them.
+
+        What frozen layers give is made on the GPU itself, by one.
+        """
+        spare = self.world.device.type == "cuda" and not self.done
+        return min(torch.get_num_threads(), MOST_MAKERS) if spare else 1
+
     def augment(self) -> Augment:
         """What this epoch changes in the training utterances."""
         run = self.run_recipe
@@ -104,7 +115,7 @@ class Central(Epochs):
             batches = self.batches(self.progress.epoch)
             self.model.train()
             ahead = (part for indices in batches[self.progress.batch :] for part in self.parts(indices))
-            with Ahead(partial(self.prepare, augment=self.augment()), ahead) as self.prepared:
+            with Ahead(partial(self.prepare, augment=self.augment()), ahead, threads=self.makers) as self.prepared:
                 while self.progress.batch < len(batches):
                     self.step(batches[self.progress.batch])
                     yield Moment.STEP
