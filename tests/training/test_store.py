@@ -244,5 +244,5 @@ def test_a_training_has_the_same_bits_and_a_second_one_computes_nothing(
     second = weights_of(job_of(bench, store, augmentation=augmentation), said)
     for weights in (first, second):
         assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
-    assert "; 0 clips have" in said[0]
-    assert "; 0 clips have" not in said[1]
+    assert "; 0 are there" in said[0]
+    assert "; 0 are there" not in said[1]

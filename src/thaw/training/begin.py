@@ -149,9 +149,7 @@ def keep_features(job: Job, splits: Sequence[Examples], say: Callable[[str], Non
         return
     clips = (utterance.digest for split in splits for utterance in split.utterances)
     store = Store(job.features, job.recipe.model.frontend, clips, 1e9 * job.features_gb, say)
-    say(
-        f"features of {hours:.0f} hours are kept in {store.folder} for all trainings; {len(store)} clips have theirs there"
-    )
+    say(f"{hours:.0f} hours: features are kept in {store.folder} for all trainings; {len(store)} are there")
     for split in splits:
         split.store = store
 
