@@ -12,6 +12,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,17 +69,25 @@ BENCHES = {
 
 
 def run(name: str, arguments: tuple[str, ...], out: Path) -> tuple[int, list[str]]:
-    """Run one bench, showing its output and keeping it; its exit status and its verdicts, or why it has none."""
+    """Run one bench, showing its output and keeping it; its exit status and its verdicts, or why it has none.
+
+    What it says on stderr is shown and kept only where it fails: progress and warnings are no figures.
+    """
     found = []
     command = [sys.executable, "-u", "-m", f"bench.{name}", *arguments]
-    with (out / f"{name}.txt").open("w", encoding="utf-8") as kept:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with (out / f"{name}.txt").open("w", encoding="utf-8") as kept, tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
             kept.write(line)
             found += [line.removeprefix(MARK).strip()] if line.startswith((MARK, SKIPPED)) else []
-    return process.wait(), found
+        if process.wait():
+            said.seek(0)
+            for line in said:
+                print(line, end="", flush=True)
+                kept.write(line)
+    return process.returncode, found
 
 
 def write(document: Path, name: str, printed: str, about: str) -> None:
