@@ -45,7 +45,7 @@ rule audio:
     priority: first
     conda:
         "../../envs/tools.yaml"
-    threads: 2
+    threads: 1  # one that asks for two waits, on two cores, until both are idle at once
     resources:
         runtime=120,
         mem_mb=2000,
