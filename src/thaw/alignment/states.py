@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.errors import UserError
+from thaw.tensors import load_arrays
 
 VERSION = 1
 TENSORS = ("ids", "frames", "runs", "states", "state_frames", "phone_runs", "phones", "phone_frames")
@@ -140,10 +141,7 @@ def read_alignment(path: Path, manifest: Path | None = None) -> Alignment:
 
     UserError where the file is missing, damaged, none of thaw's, or where the manifest was made anew since.
     """
-    from thaw.models.store import load_tensors
-
-    loaded, meta = load_tensors(path)
-    tensors = {name: tensor.numpy() for name, tensor in loaded.items()}
+    tensors, meta = load_arrays(path)
     if meta.get("alignment") != VERSION or set(tensors) != set(TENSORS) or not _consistent(tensors, meta):
         raise UserError(f"{path}: not an alignment of this version of thaw; run the `align` rule")
     if manifest is not None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -18,11 +16,10 @@ from thaw.config.models import ModelSpec
 from thaw.config.starts import BEST
 from thaw.config.tasks import TaskSpec
 from thaw.errors import UserError
-from thaw.files import replacing, verify
+from thaw.files import replacing
 from thaw.models.layered import LayeredModel
+from thaw.tensors import METADATA, opened
 from thaw.units import units_from
-
-METADATA = "thaw"  # the one metadata key: safetensors does not keep several in a fixed order
 
 
 def save_model(path: Path, model: LayeredModel, meta: Mapping[str, Any]) -> None:
@@ -81,7 +78,7 @@ def load_tensors(path: Path, snapshot: str = BEST) -> tuple[dict[str, Tensor], d
 
     Of a file of snapshots (its meta says "snapshots", its tensors are named <snapshot>/<name>), the named one's.
     """
-    with _opened(path) as (file, meta):
+    with opened(path, "pt") as (file, meta):
         held = tuple(meta.get("snapshots", ()))
         if snapshot not in (held or (BEST,)):
             there = f"it holds {', '.join(held)}" if held else "it holds the best epoch alone"
@@ -94,21 +91,5 @@ def load_tensors(path: Path, snapshot: str = BEST) -> tuple[dict[str, Tensor], d
 
 def held_snapshots(path: Path) -> tuple[str, ...]:
     """The snapshots in a run's file of them; a model's own file is none, and holds the best epoch."""
-    with _opened(path) as (_, meta):
+    with opened(path, "pt") as (_, meta):
         return tuple(meta.get("snapshots", (BEST,)))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """A file by `save_tensors` and its meta; UserError where it is missing, broken or foreign."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    verify(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {}).get(METADATA, "null"))
-            if not isinstance(meta, dict):
-                raise UserError(f"{path}: not written by thaw (its metadata has no {METADATA!r})")
-            yield file, meta
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a safetensors file, or cut short ({error})") from error
