@@ -31,7 +31,7 @@ OUTPUTS = {  # the options of a verb that name what it writes; all other files o
     "lm": ("--binary", "--lexicon", "--record"),
     "part": ("--out",),
     "train": ("--model", "--optimizer", "--digest", "--record", "--metrics", "--snapshots", "--snapshots-digest"),
-    "emit": ("--out",),
+    "emit": ("--record",),
     "search": ("--hypotheses", "--record"),
     "decode": ("--hypotheses", "--record"),
     "probe": ("--rows", "--counts", "--hypotheses", "--record"),

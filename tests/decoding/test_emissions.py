@@ -36,7 +36,14 @@ def passed(folder: Path) -> Path:  # noqa: F811
     """All that a pass can leave, of a manifest that is its own dev."""
     manifest = folder / "test.jsonl"
     write_jsonl(folder / "dev.jsonl", read_jsonl(manifest)[:4])
-    emit(model_of(folder), manifest, folder / "e", scores=True, tune_on=folder / "dev.jsonl", device="cpu")
+    emit(
+        model_of(folder),
+        manifest,
+        folder / "e" / "emissions.json",
+        scores=True,
+        tune_on=folder / "dev.jsonl",
+        device="cpu",
+    )
     return folder / "e"
 
 
@@ -66,7 +73,9 @@ def test_a_search_finds_what_the_model_at_hand_does(passed: Path, spec: GreedySp
     wanted, of_model = decode(
         spec, model_of(here), here / "test.jsonl", files=files_of(here), tune_on=dev, device="cpu"
     )
-    rows, record = search(spec, read_pass(passed), here / "test.jsonl", files_of(here), dev, processes)
+    rows, record = search(
+        spec, read_pass(passed / "emissions.json"), here / "test.jsonl", files_of(here), dev, processes
+    )
     assert rows == wanted
     assert record.pop("emissions")["passes"] == {"split": 1, "dev": 1}
     assert record.pop("cost")["processes"] == processes
@@ -85,9 +94,9 @@ def test_two_decoders_cost_one_pass(folder: Path, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Recogniser, "scores", counted)
     manifest = folder / "test.jsonl"
-    emit(model_of(folder), manifest, tmp_path, scores=True, device="cpu")
+    emit(model_of(folder), manifest, tmp_path / "emissions.json", scores=True, device="cpu")
     for spec in (GREEDY, BeamSpec(kind="beam"), BeamSpec(kind="beam", beam=3)):
-        rows, record = search(spec, read_pass(tmp_path), manifest, files_of(folder))
+        rows, record = search(spec, read_pass(tmp_path / "emissions.json"), manifest, files_of(folder))
         assert len(rows) == len(TEXTS)
         assert record["emissions"]["passes"] == {"split": 1}
     assert sum(seen) == len(TEXTS)
@@ -95,19 +104,19 @@ def test_two_decoders_cost_one_pass(folder: Path, tmp_path: Path, monkeypatch: p
 
 def test_best_paths_alone_are_enough_for_greedy(folder: Path, tmp_path: Path) -> None:  # noqa: F811
     manifest = folder / "test.jsonl"
-    emit(model_of(folder), manifest, tmp_path, device="cpu")
+    emit(model_of(folder), manifest, tmp_path / "emissions.json", device="cpu")
     assert not (tmp_path / SCORES).exists()
-    rows, _ = search(GREEDY, read_pass(tmp_path), manifest, Files())
+    rows, _ = search(GREEDY, read_pass(tmp_path / "emissions.json"), manifest, Files())
     assert rows == decode(GREEDY, model_of(folder), manifest, device="cpu")[0]
     with pytest.raises(UserError, match=r"scores\.safetensors: no such file; the `emit` rule"):
-        search(BeamSpec(kind="beam"), read_pass(tmp_path), manifest, files_of(folder))
+        search(BeamSpec(kind="beam"), read_pass(tmp_path / "emissions.json"), manifest, files_of(folder))
 
 
 def test_a_decoder_may_be_tuned_on_the_split_itself(passed: Path) -> None:
     manifest = passed.parent / "test.jsonl"
     files = files_of(passed.parent)
     wanted = decode(TUNED, model_of(passed.parent), manifest, files=files, tune_on=manifest, device="cpu")[0]
-    assert search(TUNED, read_pass(passed), manifest, files, manifest)[0] == wanted
+    assert search(TUNED, read_pass(passed / "emissions.json"), manifest, files, manifest)[0] == wanted
 
 
 def test_neither_greedy_nor_beam_search_loads_torch(passed: Path, tmp_path: Path) -> None:
@@ -119,7 +128,15 @@ def test_neither_greedy_nor_beam_search_loads_torch(passed: Path, tmp_path: Path
         "import sys; from thaw.cli import main; print(main(sys.argv[1:]), *sorted({'torch', 'scipy'} & {*sys.modules}))"
     )
     for spec in (GREEDY, TUNED):
-        words = ["--decoder", spec.model_dump_json(), "--emissions", passed, *files, "--threads", "2"]
+        words = [
+            "--decoder",
+            spec.model_dump_json(),
+            "--emissions",
+            passed / "emissions.json",
+            *files,
+            "--threads",
+            "2",
+        ]
         command = [sys.executable, "-c", code, "search", *map(str, words), "--hypotheses", str(tmp_path / "h.jsonl")]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.split() == ["0"], done.stderr
@@ -127,9 +144,10 @@ def test_neither_greedy_nor_beam_search_loads_torch(passed: Path, tmp_path: Path
 
 
 def test_the_verbs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
-    manifest, out = str(folder / "test.jsonl"), str(tmp_path / "e")
+    manifest, out = str(folder / "test.jsonl"), str(tmp_path / "e" / "emissions.json")
     assert (
-        main(["emit", "--model", str(model_of(folder)), "--manifest", manifest, "--device", "cpu", "--out", out]) == 0
+        main(["emit", "--model", str(model_of(folder)), "--manifest", manifest, "--device", "cpu", "--record", out])
+        == 0
     )
     words = ["search", "--emissions", out, "--manifest", manifest, "--lm", "--graph"]
     words += ["--hypotheses", str(tmp_path / "h.jsonl"), "--record", str(tmp_path / "r.json")]
@@ -147,26 +165,32 @@ def test_emissions_of_another_manifest_are_refused(passed: Path, tmp_path: Path)
     rows = read_jsonl(passed.parent / "test.jsonl")
     write_jsonl(passed.parent / "corrected.jsonl", [rows[0] | {"text": "b"}, *rows[1:]])
     with pytest.raises(UserError, match=r"e: not emissions of .*corrected\.jsonl as it is now"):
-        search(GREEDY, read_pass(passed), passed.parent / "corrected.jsonl", Files())
+        search(GREEDY, read_pass(passed / "emissions.json"), passed.parent / "corrected.jsonl", Files())
     files = files_of(passed.parent)
     with pytest.raises(UserError, match=r"e: not emissions of .*corrected\.jsonl as it is now"):
-        search(TUNED, read_pass(passed), passed.parent / "test.jsonl", files, passed.parent / "corrected.jsonl")
+        search(
+            TUNED,
+            read_pass(passed / "emissions.json"),
+            passed.parent / "test.jsonl",
+            files,
+            passed.parent / "corrected.jsonl",
+        )
     with pytest.raises(UserError, match=r"emissions\.json: no such file"):
-        read_pass(tmp_path)
+        read_pass(tmp_path / "emissions.json")
 
 
 def test_damage_is_named(folder: Path, tmp_path: Path) -> None:  # noqa: F811
     manifest = folder / "test.jsonl"
-    emit(model_of(folder), manifest, tmp_path, scores=True, device="cpu")
+    emit(model_of(folder), manifest, tmp_path / "emissions.json", scores=True, device="cpu")
     path = tmp_path / SCORES
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"scores\.safetensors: damaged or edited"):
-        search(BeamSpec(kind="beam"), read_pass(tmp_path), manifest, files_of(folder))
+        search(BeamSpec(kind="beam"), read_pass(tmp_path / "emissions.json"), manifest, files_of(folder))
     (tmp_path / LABELS).write_text('{"id": "u0"}\n')
     with pytest.raises(UserError, match=r"labels\.jsonl: damaged or edited"):
-        search(GREEDY, read_pass(tmp_path), manifest, Files())
+        search(GREEDY, read_pass(tmp_path / "emissions.json"), manifest, Files())
 
 
 def test_what_ends_in_the_middle_leaves_no_file(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ rule emit:
     shell:
         "exec thaw --log {log:q} emit --model {input.model:q} --snapshot {params.snapshot:q}"
         " --manifest {input.split:q} {resources.scores:q} {resources.tune_on:q}"
-        " --threads {threads:q} --device {resources.device:q} --out results/emissions/{wildcards.id:q}"
+        " --threads {threads:q} --device {resources.device:q} --record {output.record:q}"
 
 
 use rule emit as emit_scores with:
@@ -118,13 +118,10 @@ rule search:
         mem_mb=8000,
     params:
         decoder=lambda wildcards: PLAN.decodes[wildcards.id].spec_json,
-        emissions=lambda wildcards: layout.emission(
-            emission_of(PLAN.decodes[wildcards.id])
-        ),
     message:
         "search {wildcards.id}"
     shell:
-        "exec thaw --log {log:q} search --decoder {params.decoder:q} --emissions {params.emissions:q}"
+        "exec thaw --log {log:q} search --decoder {params.decoder:q} --emissions {input.emissions[0]:q}"
         " --manifest {input.split:q} --tune-on {input.dev:q} --lm {input.lm:q} --lexicon {input.lexicon:q}"
         " --graph {input.graph:q} --alignment {input.prior:q} --threads {threads:q}"
         " --hypotheses {output.hypotheses:q} --record {output.record:q}"
@@ -148,13 +145,10 @@ rule greedy:
         "../../envs/tools.yaml"
     params:
         decoder=lambda wildcards: PLAN.decodes[wildcards.id].spec_json,
-        emissions=lambda wildcards: layout.emission(
-            emission_of(PLAN.decodes[wildcards.id])
-        ),
     message:
         "search {wildcards.id}"
     shell:
-        "exec thaw --log {log:q} search --decoder {params.decoder:q} --emissions {params.emissions:q}"
+        "exec thaw --log {log:q} search --decoder {params.decoder:q} --emissions {input.emissions[0]:q}"
         " --manifest {input.split:q} --hypotheses {output.hypotheses:q} --record {output.record:q}"
 
 

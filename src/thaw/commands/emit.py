@@ -8,7 +8,7 @@ from pathlib import Path
 from thaw.commands.options import count
 
 HELP = "one pass of a trained model over a manifest: best paths, and log-probabilities for decoders that search"
-EXAMPLE = "thaw emit --model results/runs/RUN/model.safetensors --manifest test.jsonl --scores --out emissions"
+EXAMPLE = "thaw emit --model results/runs/RUN/model.safetensors --manifest test.jsonl --scores --record emissions.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tune-on", type=Path, help="the same of a manifest that decoders are tuned on (dev)")
     parser.add_argument("--threads", type=count, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, required=True, help="folder, written: emissions.json, labels.jsonl, …")
+    parser.add_argument(
+        "--record", type=Path, required=True, help="written, last (JSON); beside it labels.jsonl, scores.safetensors …"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     emit(
         args.model,
         args.manifest,
-        args.out,
+        args.record,
         snapshot=args.snapshot,
         scores=args.scores,
         tune_on=args.tune_on,

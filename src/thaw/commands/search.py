@@ -9,7 +9,7 @@ from thaw.commands.options import count, one_thread
 
 HELP = "decode what `thaw emit` wrote, on CPUs"
 EXAMPLE = (
-    'thaw search --decoder \'{"kind":"greedy"}\' --emissions emissions --manifest test.jsonl \\\n'
+    'thaw search --decoder \'{"kind":"greedy"}\' --emissions emissions.json --manifest test.jsonl \\\n'
     "    --hypotheses hypotheses.jsonl --record decode.json"
 )
 
@@ -17,7 +17,9 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--decoder", default='{"kind":"greedy"}', help="a DecoderSpec as JSON (default: greedy)")
-    parser.add_argument("--emissions", type=Path, required=True, help="the folder that `thaw emit` wrote")
+    parser.add_argument(
+        "--emissions", type=Path, required=True, help="the record that `thaw emit` wrote (emissions.json)"
+    )
     parser.add_argument("--manifest", type=Path, required=True, help="the utterances that it went through")
     add_files(parser)
     parser.add_argument("--threads", type=count, default=1, help="processes; any number gives the same bytes")

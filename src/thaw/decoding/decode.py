@@ -11,7 +11,7 @@ from thaw.config.decoders import DecoderSpec, GreedySpec, JointSpec, PerplexityS
 from thaw.config.starts import BEST
 from thaw.corpora.manifest import Utterance, manifest_sha256
 from thaw.decoding.emissions import Features, Recogniser, batches, emissions, load_recogniser, read_features
-from thaw.decoding.emitted import DEV, LABELS, RECORD, SCORES, VERSION, Held, LogProbs, write_scores
+from thaw.decoding.emitted import DEV, LABELS, SCORES, VERSION, Held, LogProbs, write_scores
 from thaw.decoding.greedy import collapse, greedy
 from thaw.decoding.joint import joint
 from thaw.decoding.perplexity import perplexity
@@ -104,7 +104,7 @@ def hypotheses(decode: Decode, scored: Iterable[tuple[Utterance, LogProbs]], lea
 def emit(
     model: Path,
     manifest: Path,
-    out: Path,
+    record: Path,
     *,
     snapshot: str = BEST,
     scores: bool = False,
@@ -112,7 +112,7 @@ def emit(
     threads: int = 1,
     device: str = "auto",
 ) -> None:
-    """One pass of a model over a split: into the folder `out`, what `thaw.decoding.emitted` describes.
+    """One pass of a model over a split: `record` and, beside it, what `thaw.decoding.emitted` describes.
 
     Log-probabilities are kept where `scores` asks for them; of `tune_on`, too, which is another pass. UserError of a
     model that has none: a transducer, a language model.
@@ -132,7 +132,7 @@ def emit(
 
     def keep(which: str, name: str, over: Sequence[Utterance]) -> None:
         ids = [utterance.id for batch in batches(over) for utterance in batch]
-        write_scores(out / name, ids, recogniser.classes, passed(which, over))
+        write_scores(record.with_name(name), ids, recogniser.classes, passed(which, over))
 
     if scores:
         keep("split", SCORES, utterances)
@@ -141,9 +141,9 @@ def emit(
             pass
     if tune_on:
         keep("dev", DEV, read_utterances(tune_on))
-    write_jsonl(out / LABELS, ({"id": id, "labels": labels[id]} for id in sorted(labels)))
+    write_jsonl(record.with_name(LABELS), ({"id": id, "labels": labels[id]} for id in sorted(labels)))
     seconds = time.perf_counter() - began
-    record = {
+    facts = {
         "emissions": VERSION,
         "snapshot": snapshot,
         "units": recogniser.spelling.plain(),
@@ -154,7 +154,7 @@ def emit(
         "environment": environment.record(recogniser.device, processes=1),
         "cost": {"seconds": round(seconds, 3)},
     }
-    write_json(out / RECORD, record)
+    write_json(record, facts)
 
 
 def best_path(recogniser: Recogniser, scores: LogProbs) -> list[int]:

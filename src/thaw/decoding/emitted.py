@@ -2,7 +2,7 @@
 
 In the folder of a pass lie
 
-    emissions.json       what made them, of which manifests, how long it took
+    emissions.json       what made them, of which manifests, how long it took: written last
     labels.jsonl         of each utterance, the labels of its best path: all that greedy decoding needs
     scores.safetensors   log-probabilities, where a decoder asks for them
     dev.safetensors      the same of dev, where one is tuned on it
@@ -38,7 +38,7 @@ from thaw.files import read_json, read_jsonl, replacing, verify
 from thaw.units import EVERY, Units, units_from
 
 VERSION = 1
-RECORD, LABELS, SCORES, DEV = "emissions.json", "labels.jsonl", "scores.safetensors", "dev.safetensors"
+LABELS, SCORES, DEV = "labels.jsonl", "scores.safetensors", "dev.safetensors"
 METADATA = "thaw"
 DIGITS = 20  # of a number of bytes or frames: room in a header that is written before they are known
 
@@ -72,14 +72,13 @@ class Pass:
             raise UserError(f"{path}: not written by `thaw emit` ({error!r}); run the `emit` rule again") from error
 
 
-def read_pass(folder: Path) -> Pass:
-    """The record of a folder; UserError where there is none of this version of thaw."""
-    path = folder / RECORD
+def read_pass(path: Path) -> Pass:
+    """A record, beside which the other files lie; UserError where it is none of this version of thaw."""
     record = read_json(path)
     keys = {"units", "manifests", "passes", "environment", "cost"}
     if not isinstance(record, dict) or record.get("emissions") != VERSION or not keys <= record.keys():
         raise UserError(f"{path}: not the record of emissions of this version of thaw; run the `emit` rule")
-    return Pass(folder, record)
+    return Pass(path.parent, record)
 
 
 def write_scores(path: Path, ids: Sequence[str], classes: int, scores: Iterable[LogProbs]) -> None:
