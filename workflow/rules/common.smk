@@ -275,7 +275,7 @@ def dev_of(one):
 
 
 def searched_files(wildcards):
-    """The emissions that a decode is searched in."""
+    """The emissions that a decode is searched in, their record first."""
     decode = PLAN.decodes[wildcards.id]
     return [layout.emission(emission_of(decode), name) for name in read_of(decode)]
 

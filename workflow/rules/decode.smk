@@ -5,7 +5,7 @@
 #   decode (of those who ask the model while they search) ──────→──┘
 
 
-# What others read of it is ancient there: made again for one more decoder, it runs no other one again.
+# Big files are ancient to those who search them, the record that is written with them is tracked.
 rule emit:
     input:
         model=lambda wildcards: ancient(
@@ -91,7 +91,8 @@ ruleorder: emit_states_tuning > emit_states > emit_tuning > emit_scores > emit
 # A search asks for no GPU. Its threads are processes: any number of them gives the same bytes.
 rule search:
     input:
-        emissions=lambda wildcards: ancient(searched_files(wildcards)),
+        record=lambda wildcards: searched_files(wildcards)[0],
+        emissions=lambda wildcards: ancient(searched_files(wildcards)[1:]),
         digest=lambda wildcards: weights_of(PLAN.decodes[wildcards.id], "sha256"),
         split=lambda wildcards: split_of(PLAN.decodes[wildcards.id]),
         dev=tuning_manifest,
@@ -121,7 +122,7 @@ rule search:
     message:
         "search {wildcards.id}"
     shell:
-        "exec thaw --log {log:q} search --decoder {params.decoder:q} --emissions {input.emissions[0]:q}"
+        "exec thaw --log {log:q} search --decoder {params.decoder:q} --emissions {input.record:q}"
         " --manifest {input.split:q} --tune-on {input.dev:q} --lm {input.lm:q} --lexicon {input.lexicon:q}"
         " --graph {input.graph:q} --alignment {input.prior:q} --threads {threads:q}"
         " --hypotheses {output.hypotheses:q} --record {output.record:q}"
@@ -129,7 +130,8 @@ rule search:
 
 rule greedy:
     input:
-        emissions=lambda wildcards: ancient(searched_files(wildcards)),
+        record=lambda wildcards: searched_files(wildcards)[0],
+        emissions=lambda wildcards: ancient(searched_files(wildcards)[1:]),
         digest=lambda wildcards: weights_of(PLAN.decodes[wildcards.id], "sha256"),
         split=lambda wildcards: split_of(PLAN.decodes[wildcards.id]),
     output:
@@ -148,7 +150,7 @@ rule greedy:
     message:
         "search {wildcards.id}"
     shell:
-        "exec thaw --log {log:q} search --decoder {params.decoder:q} --emissions {input.emissions[0]:q}"
+        "exec thaw --log {log:q} search --decoder {params.decoder:q} --emissions {input.record:q}"
         " --manifest {input.split:q} --hypotheses {output.hypotheses:q} --record {output.record:q}"
 
 
