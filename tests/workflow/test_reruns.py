@@ -364,6 +364,14 @@ def test_published_numbers(copy: Workspace) -> None:
     assert listed(copy) == Counter(drawn("table1"))
 
 
+def test_a_split_that_changed_under_us(copy: Workspace) -> None:
+    """The model goes over it again, and what was searched in the old emissions follows in the same invocation."""
+    with only(copy.root, "manifests/german-*/test.jsonl").open("a") as file:
+        file.write("\n")
+    expected = emitted(*GERMAN) | decoded(GERMAN, "greedy", "lm") | {"language model german-2gram"} | RATES
+    assert listed(copy) == Counter(expected)
+
+
 def test_data_that_changed_under_us(copy: Workspace) -> None:
     """All that reads an edited manifest is made again; the training does not meet the state of the old data."""
     manifest = only(copy.root, "manifests/german-*/train.jsonl")
