@@ -223,12 +223,19 @@ class Store:
                 continue
         self.look_at_segments()
 
+    def known(self, audio: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of these digests are of its clips: a search in what is sorted, for it is asked after every clip."""
+        if not len(self.clips):
+            return np.zeros(len(audio), bool)
+        places = np.searchsorted(self.clips, audio).clip(max=len(self.clips) - 1)
+        return np.asarray(self.clips[places] == audio)
+
     def look_at_segments(self) -> None:
         """Read the records that were added to the files known."""
         for name, segment in self.segments.items():
             first = segment.read
             records = segment.news()
-            for number in np.flatnonzero(np.isin(records["audio"], self.clips)).tolist():
+            for number in np.flatnonzero(self.known(records["audio"])).tolist():
                 record = records[number]
                 if zlib.crc32(record.tobytes()[:-4]) == int(record["check"]):
                     places = self.places.setdefault(float(record["speed"]), {})
