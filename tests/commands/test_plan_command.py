@@ -22,7 +22,8 @@ from thaw.config.sources import Source
 from thaw.errors import UserError
 from thaw.planning import layout
 from thaw.planning.amounts import Amount
-from thaw.planning.estimate import Setting, calibrated_sets
+from thaw.planning.calibration import Setting
+from thaw.planning.estimate import calibrated_sets
 
 PLAN = planned()
 GERMAN = next(m for m in PLAN.manifests.values() if m.corpus.name == "german")

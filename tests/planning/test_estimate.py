@@ -11,17 +11,14 @@ from thaw.config.models import DeepSpeechSpec, QuartzNetSpec
 from thaw.config.schema import SyntheticSource
 from thaw.models import build
 from thaw.planning.amounts import Amount, Part, Quantity, amount, synthetic_amount, total
+from thaw.planning.calibration import Calibration, Setting, Timing, freeze_key
 from thaw.planning.estimate import (
     BEAM_SPEED,
     PCM_RATE,
     WEIGHT,
-    Calibration,
     Line,
-    Setting,
-    Timing,
     calibrated_sets,
     estimate,
-    freeze_key,
     gone_through,
     in_all,
     layer_parameters,

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from thaw.config.sources import OwnSource, Source, Split
     from thaw.planning.amounts import Amount
     from thaw.planning.artifacts import Manifest
-    from thaw.planning.estimate import Calibration, Line, Setting, Timing
+    from thaw.planning.calibration import Calibration, Setting, Timing
+    from thaw.planning.estimate import Line
     from thaw.planning.plan import Plan
 
 HELP = "estimate what a config will take: jobs, disk, hours of audio, hours of computing"
@@ -212,7 +213,7 @@ def read_calibration(path: Path) -> Calibration | None:
 
     from thaw.errors import UserError
     from thaw.files import read_json
-    from thaw.planning.estimate import Calibration
+    from thaw.planning.calibration import Calibration
 
     if not path.exists():
         return None
@@ -227,7 +228,8 @@ def calibrate(plan: Plan, wanted: str, threads: int, path: Path) -> None:
     import torch
 
     from thaw.files import write_json
-    from thaw.planning.estimate import Calibration, calibrated_sets
+    from thaw.planning.calibration import Calibration
+    from thaw.planning.estimate import calibrated_sets
     from thaw.training import environment
 
     environment.settle(threads)
@@ -249,7 +251,7 @@ def calibrate(plan: Plan, wanted: str, threads: int, path: Path) -> None:
 
 def time_model(setting: Setting, sets: list[str], device: torch.device) -> Timing:
     """Seconds of computing per second of audio: of a training step for each freeze set, and of inference."""
-    from thaw.planning.estimate import Timing
+    from thaw.planning.calibration import Timing
 
     batch, seconds = setting.batch_size, CLIP_SECONDS[device.type]
     steps = {}
