@@ -131,7 +131,7 @@ def test_the_report_has_every_exhibit_and_credit_and_tells_filters_apart() -> No
     spec = report_spec(plan())
     assert [(row.study, row.name) for row in spec.exhibits] == list(BASE)
     assert set(spec.credits) == {"freezing", "crosslingual"}
-    assert {(row.label, row.model) for row in spec.corpora} == {
+    assert {(row.label, row.models) for row in spec.corpora} == {
         ("English", "deepspeech"),
         ("English", "quartznet"),
         ("German", ""),

@@ -165,13 +165,6 @@ def test_what_attends_to_a_whole_batch_is_computed_anew(kind: str, splits: list[
         assert computed_once(prepared(run), run, mel(splits, run.model.frontend), CPU) == 1
 
 
-def test_a_conformer_behind_its_kept_subsampling_has_the_same_bits(splits: list[Examples]) -> None:
-    run = attending("conformer", 2)
-    mine = mel(splits, run.model.frontend)
-    whole, behind = trained(run, mine, 0), trained(run, mine, 1)
-    assert all(torch.equal(one, behind.model.state_dict()[name]) for name, one in whole.model.state_dict().items())
-
-
 @pytest.mark.parametrize("variant", get_args(QuartzNetSpec.model_fields["variant"].annotation))
 def test_a_step_behind_kept_activations_has_the_same_bits_in_every_variant(
     variant: str, splits: list[Examples]

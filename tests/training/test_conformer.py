@@ -60,16 +60,17 @@ def frozen(done: int) -> RunRecipe:
 
 @pytest.mark.parametrize("done", [1, 3])
 def test_training_behind_kept_activations_is_the_same(done: int, tmp_path: Path) -> None:
-    """But for rounding: sums over as many frames as a batch is padded to are added up in another order."""
+    """To the bit, since the subsampling alone is kept: a block's attention sums over as many frames as a batch has."""
     splits: list[Examples] = []
     for name, count in (("train", 24), ("dev", 8)):
         path = write_split(tmp_path, name, sentences(name, count))
         splits.append(read_examples([path], TASKS, "nemo-80"))
     run = frozen(done)
-    assert computed_once(prepared(run), run, splits, CPU) == done
-    whole, behind = trained(run, splits, 0), trained(run, splits, done)
-    for name, tensor in whole.model.state_dict().items():
-        torch.testing.assert_close(behind.model.state_dict()[name], tensor, rtol=1e-4, atol=1e-4, msg=name)
+    assert computed_once(prepared(run), run, splits, CPU) == 1
+    whole, behind = trained(run, splits, 0), trained(run, splits, 1)
+    assert all(
+        torch.equal(tensor, behind.model.state_dict()[name]) for name, tensor in whole.model.state_dict().items()
+    )
     first = prepared(run).model.state_dict()
     moved = {name for name, tensor in whole.model.state_dict().items() if not torch.equal(tensor, first[name])}
     assert not [name for name in moved if name.split(".")[1] in run.freeze]

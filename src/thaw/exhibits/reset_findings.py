@@ -58,7 +58,7 @@ def _model(spec: ExhibitSpec, cells: Sequence[ResetCell]) -> list[str]:
 
 def federated_parts(spec: ExhibitSpec) -> list[dict[str, Any]]:
     """What the table of federated dropout shows, one part for each way of judging."""
-    runs = tuple(run for run in spec.runs if run.decodes)  # those that are probed have none
+    runs = tuple(run for run in spec.runs if run.decodes and not run.probes)
     if not runs:
         return []
     own = spec.model_copy(update={"runs": runs})

@@ -284,9 +284,8 @@ def _trimmed_run(run: RunRow, needs: set[Need]) -> RunRow:
     decodes = tuple(decode.model_copy(update={"hypotheses": "", "record": ""}) for decode in run.decodes)
     return run.model_copy(
         update={
-            "record": run.record
-            if {"scores", "record"} & needs
-            else "",  # whether it was finished stands beside its rates
+            # Whether it was finished stands beside its rates, and which epoch was kept in its curves.
+            "record": run.record if {"scores", "record", "metrics"} & needs else "",
             "metrics": run.metrics if "metrics" in needs else "",
             "decodes": decodes if "scores" in needs else (),
             **({} if "probes" in needs else {"probes": (), "stack": (), "traits": {}}),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
+import sys
 import threading
 import time
 from types import FrameType, TracebackType
@@ -12,6 +14,17 @@ from typing import Any
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ECHO_SECONDS = 2.0  # Ctrl-C reaches the whole group, and then Snakemake tells its jobs again: that is one wish
 MARGIN_UNITS = 2.0  # slowest steps and slowest checkpoints to leave room for before the budget ends
+
+
+def own_stack() -> None:
+    """Have the main thread's signals handled on a stack of their own.
+
+    Where a signal interrupts oneDNN's product of matrices for AVX-512, its handler seems to write over what that keeps
+    beyond the end of the stack: of 98 trainings of an LSTM that were sent SIGTERM, 11 died of a corrupted heap, and
+    none of 176 with this. Python's one call of sigaltstack(2) is in what tells where a process crashed.
+    """
+    if not faulthandler.is_enabled():
+        faulthandler.enable(sys.__stderr__ or 2)
 
 
 class Stop:
@@ -32,6 +45,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
+            own_stack()
             for number in SIGNALS:
                 if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
                     self._earlier[number] = signal.signal(number, self._on_signal)
