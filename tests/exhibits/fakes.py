@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from thaw.config.schema import ScoringSpec
 from thaw.exhibits.spec import EXHIBIT_VERSION, ExhibitSpec, drawable
 from thaw.exhibits.together import exhibits, together
 from thaw.exhibits.write import write_exhibit
-from thaw.files import write_json, write_jsonl
+from thaw.files import read_json, write_json, write_jsonl
 from thaw.randomness import rng
 from thaw.report.page import ReportExhibit, ReportSpec
 from thaw.scoring.counts import UtteranceCounts, count_rows
@@ -216,6 +216,12 @@ def hypotheses(name: str, quality: float, utterances: int) -> list[dict[str, Any
         row = {"id": f"clip-{number:04d}", "speaker": f"speaker-{number % 5}"}
         rows.append(row | {"reference": " ".join(words), "hypothesis": " ".join(w for w in heard if w)})
     return rows
+
+
+def keep_epoch(run: Mapping[str, Any], epoch: int) -> None:
+    """A run's record says that the weights of this epoch were kept."""
+    record = Path(run["record"])
+    write_json(record, read_json(record) | {"best": {"epoch": epoch, "dev_loss": 14.2}}, sealed=False)
 
 
 def run_record(name: str, treatment: str, epochs: int) -> dict[str, Any]:

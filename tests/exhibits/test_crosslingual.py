@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.exhibits.fakes import CROSSLINGUAL, ROOT, Fakes
+from tests.exhibits.fakes import CROSSLINGUAL, ROOT, Fakes, keep_epoch
 from tests.exhibits.test_figures import colours_in, rgb
 from tests.exhibits.test_tables import draw, grid_of, rows_of, texts
 from thaw.errors import UserError
@@ -143,6 +143,7 @@ def test_losses_that_are_not_finite_are_drawn_around(tmp_path: Path) -> None:
     path = Path(fakes.runs[0]["metrics"])
     rows = read_jsonl(path)
     write_jsonl(path, [rows[0] | {"train_loss": None, "dev_loss": None}, *rows[1:4]])
+    keep_epoch(fakes.runs[0], 2)
     unrecorded = fakes.spec("figure3").runs[0].model_copy(update={"record": ""})
     assert best_epoch(unrecorded, read_epochs(unrecorded, "train_loss")).epoch > 1
     for name in ("figure3", "figure4"):
