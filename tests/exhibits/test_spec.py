@@ -38,8 +38,8 @@ def test_an_exhibit_depends_on_what_it_shows(fakes: Fakes) -> None:
     assert scores <= read["table2"]
     assert not metrics & read["table2"]
     assert read["table1"] - counts == {path for path in read["table1"] if path.endswith("freezing-corpora.csv")}
-    # Records say whether a run was finished, which stands beside its rates, and which epoch was kept: a ring in its curve.
-    # Those of decodes are needed by none.
+    # Records say whether a run was finished, which stands beside its rates, and which epoch was kept, where a curve has
+    # its ring. Those of decodes are needed by none.
     assert {run["record"] for run in fakes.runs} <= read["table2"]
     assert not any({d["record"] for run in fakes.runs for d in run["decodes"]} & files for files in read.values())
 
