@@ -285,3 +285,13 @@ def test_what_a_person_must_mend_is_not_tried_again(bench: Bench) -> None:
     assert again == err.replace("thaw train: ", "thaw train: not tried again: ")
     assert bench.run("out", "--attempt", "1", "--budget", "0.001")[0] == EXIT_UNFINISHED
     assert bench.run("out", "--attempt", "2")[0] == 0
+
+
+def test_signals_are_handled_on_a_stack_of_their_own() -> None:
+    """The stack that a signal interrupts may be in use beyond its end, by a product of matrices (`own_stack`)."""
+    code = (
+        "import faulthandler, time; from thaw.training.stopping import Stop; before = faulthandler.is_enabled()\n"
+        "with Stop(0, time.monotonic()): print(before, faulthandler.is_enabled())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout == "False True\n"
