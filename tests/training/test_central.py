@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +28,15 @@ from thaw.surgery.surgery import prepare
 from thaw.tasks import tasks_for
 from thaw.tasks.ctc import ctc_loss
 from thaw.training.central import Central
-from thaw.training.data import read_examples
+from thaw.training.data import Batch, read_examples
 from thaw.training.deferred import Deferred
 from thaw.training.distributed import World
-from thaw.training.forward import Answer
+from thaw.training.forward import Answer, forward
 from thaw.training.judging import Dev
 from thaw.training.learner import Diverged, Moment
 from thaw.training.optim import NovoGrad
 from thaw.training.progress import Progress
+from thaw.training.steps import Wanted
 from thaw.training.torch_optim import optimizer_for
 from thaw.units import EVERY, Alphabet
 
@@ -149,6 +151,11 @@ def test_clipping_bounds_the_step_and_reports_the_norm_before(make: MakeLearner)
     assert largest[1] == pytest.approx(0.5, rel=1e-5)
 
 
+def dev(learner: Central) -> list[float]:
+    """What is added up of some dev utterances."""
+    return learner.evaluate_batch(learner.dev.batch(range(10)))
+
+
 def test_dropout_acts_in_training_only(make: MakeLearner) -> None:
     learner = make(dropout=0.5)
     first = learner.accumulate(range(8)).loss
@@ -156,7 +163,7 @@ def test_dropout_acts_in_training_only(make: MakeLearner) -> None:
     assert learner.accumulate(range(8)).loss != first  # other masks in another epoch
     learner.progress.epoch = 1
     assert learner.accumulate(range(8)).loss == first
-    assert learner.evaluate_batch(range(10)) == learner.evaluate_batch(range(10))
+    assert dev(learner) == dev(learner)
 
 
 def test_bf16_computes_the_loss_in_fp32(make: MakeLearner) -> None:
@@ -185,7 +192,7 @@ AUGMENTED = {
 def test_augmentation_changes_training_utterances_and_leaves_dev_alone(make: MakeLearner) -> None:
     plain, augmented = make(dropout=0.0), make(dropout=0.0, **AUGMENTED)
     assert augmented.accumulate(range(8)).loss != plain.accumulate(range(8)).loss
-    assert augmented.evaluate_batch(range(10)) == plain.evaluate_batch(range(10))
+    assert dev(augmented) == dev(plain)
     first = augmented.accumulate(range(8)).loss
     augmented.progress.epoch = 2
     assert augmented.accumulate(range(8)).loss != first
@@ -404,6 +411,32 @@ def test_several_makers_of_batches_give_the_same_bits(make: MakeLearner, monkeyp
     (rows, weights), (other_rows, other) = found
     assert same_but_for_time(rows, other_rows)
     assert all(torch.equal(other[name], tensor) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_the_next_epoch_is_made_while_dev_is_judged(
+    make: MakeLearner, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    """But for outputs of frozen layers: the model that makes them is in training then, and not while dev is judged."""
+    learner = make(epochs=2)
+    learner.done = done
+    made, prepare = list[int](), learner.prepare
+
+    def prepared(wanted: Wanted) -> Batch:
+        made.append(wanted.epoch)
+        return prepare(wanted)
+
+    monkeypatch.setattr(learner, "prepare", prepared)
+    monkeypatch.setattr("thaw.training.steps.forward", lambda model, batch, noise, done: forward(model, batch, noise))
+    moments = learner.run()
+    while next(moments) is Moment.STEP:
+        pass
+    deadline = time.monotonic() + 0.5
+    while len(made) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert set(made) == ({1} if done else {1, 2})
+    assert [moment for moment in moments if moment is Moment.EPOCH] == [Moment.EPOCH] * 2
+    assert made == sorted(made)
 
 
 def test_progress_is_json_and_back(make: MakeLearner) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,18 @@ def test_every_frame_comes_once_in_an_epoch_with_its_label(tmp_path: Path, pool_
     pools = drawn._cuts("xx", augment(1))
     assert (len(pools) > 3) == (pool_hours < 1)
     assert all(one.end == other.begin for one, other in pairwise(pools))
+
+
+def test_threads_deal_the_same_hands(tmp_path: Path) -> None:
+    """Of more pools than are kept, so that threads throw out each other's."""
+    whole = drawn_of(learner_of(tmp_path)).whole
+    spec = FramesSpec(**TASK, pool_hours=1 / 3600)
+    alone, together = (Drawn(whole, spec, DNN["context"]) for _ in range(2))
+    wanted = [(epoch, hand) for hand in range(len(alone)) for epoch in (1, 2)] * 3
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda each: together.features(each[1], augment(each[0])), wanted))
+    for (epoch, hand), rows in zip(wanted, found, strict=True):
+        assert np.array_equal(rows, alone.features(hand, augment(epoch)))
 
 
 def test_frames_in_a_hand_are_of_many_utterances(tmp_path: Path) -> None:

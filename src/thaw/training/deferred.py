@@ -3,7 +3,7 @@
 Two things about a step can go wrong, and the host has to know them: a loss that is not finite, a gradient that is not.
 Nearly never does one. So a step is taken on trust; what it said goes to the host by itself, and is read when the
 forward and backward passes of the next one are in the queue. Where something was wrong, weights, optimiser and buffers
-go back to what they were, and the step is taken again, each of its results looked at in turn (`Central.carefully`);
+go back to what they were, and the step is taken again, each of its results looked at in turn (`Steps.carefully`);
 then the next one is computed anew. So the bits, the counts and the words are those of looking at once.
 
 That costs a copy of all that a step changes. On a CPU there is nobody to wait for, and steps are taken carefully.
@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from thaw.training.optim import Optimizer
-from thaw.training.progress import Buffers
+from thaw.training.progress import Buffers, Heard
 
 if TYPE_CHECKING:
-    from thaw.training.central import Central
+    from thaw.training.data import Batch
+    from thaw.training.steps import Steps
 
 
 class Told:
@@ -82,15 +83,15 @@ class Pending:
     """A step that was taken on trust."""
 
     indices: Sequence[int]
-    told: Told  # see `Central.outcome`
+    told: Told  # see `Deferred.outcome`
     buffers: Buffers  # before it
     spoiled: bool  # features of this process's share are not finite
 
 
 class Deferred:
-    """The steps of a `Central` learner, each read one step later."""
+    """The steps of a learner, each read one step later."""
 
-    def __init__(self, learner: Central) -> None:
+    def __init__(self, learner: Steps) -> None:
         self._learner = learner
         self._held = Held(learner.optimizer)
         self._spare = Buffers(learner.model)
@@ -99,18 +100,39 @@ class Deferred:
     def step(self, indices: Sequence[int]) -> None:
         """Take the step of one batch; the one before is settled in the meantime. Raises Diverged."""
         learner, buffers = self._learner, self._spare
-        parts = learner.prepare_share(indices)
+        parts = [learner.next_batch(part) for part in learner.parts(indices)]
         buffers.hold()
-        losses = learner.attempt(parts, indices)
+        losses = self.attempt(parts, indices)
         self._spare = self._pending.buffers if self._pending else Buffers(learner.model)
         if not self.settle():  # these were losses of weights that are no more
             buffers.hold()
-            losses = learner.attempt(parts, indices)
+            losses = self.attempt(parts, indices)
         spoiled = any(batch.spoiled for batch in parts)
         norm = learner.combine(1.0)
         self._held.hold()
         learner.optimizer.step(learner.learning_rate(learner.progress.step + 1))
-        self._pending = Pending(indices, Told(learner.outcome(losses, norm, spoiled)), buffers, spoiled)
+        self._pending = Pending(indices, Told(self.outcome(losses, norm, spoiled)), buffers, spoiled)
+
+    def attempt(self, parts: Sequence[Batch], indices: Sequence[int]) -> Tensor:
+        """Gradients as of `Steps.accumulate`, whatever the losses are; gives those of this process's share, unread."""
+        learner = self._learner
+        learner.optimizer.zero_grad()
+        present = {learner.examples.head(i) for i in indices}
+        learner.leave_idle([lang for lang in learner.tasks if lang not in present])
+        planned, found = learner.weight(indices), [torch.zeros(0, device=learner.world.device)]
+        for batch in parts:
+            losses = learner.heard(batch)
+            (losses.sum() / planned).backward()  # type: ignore[no-untyped-call]
+            found.append(losses.detach())
+        return torch.cat(found)
+
+    def outcome(self, losses: Tensor, norm: Tensor, spoiled: bool) -> Tensor:
+        """What is to be known of a step, on the device: losses, and last the norm. Of several processes, their sum."""
+        told = losses.double()
+        if self._learner.world.size > 1:
+            told = told.sum(0, keepdim=True) + (math.nan if spoiled else 0.0)
+            torch.distributed.all_reduce(told)
+        return torch.cat([told, norm.detach().double().unsqueeze(0)])
 
     def settle(self) -> bool:
         """Read the step that was taken last: True where it may stand, False where it was taken again."""
@@ -119,9 +141,17 @@ class Deferred:
             return True
         *values, norm = pending.told.read()
         if all(map(math.isfinite, (*values, norm))) and not pending.spoiled:
-            self._learner.count_all(pending.indices, values, norm)
+            heard = Heard(math.fsum(values), len(pending.indices), self._learner.weight(pending.indices), [])
+            self._learner.add_step(heard, norm)
             return True
         self._held.restore()
         pending.buffers.restore()
-        self._learner.take_again(pending.indices)
+        self.take_again(pending.indices)
         return False
+
+    def take_again(self, indices: Sequence[int]) -> None:
+        """Take the last step once more, carefully."""
+        progress = self._learner.progress
+        progress.step, progress.batch = progress.step - 1, progress.batch - 1
+        self._learner.carefully(indices, again=True)
+        progress.step, progress.batch = progress.step + 1, progress.batch + 1

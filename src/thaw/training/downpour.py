@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from thaw.config.learners import DownpourSpec
-from thaw.training.central import Central, Heard
+from thaw.training.central import Central
 from thaw.training.judging import Dev
-from thaw.training.progress import under
+from thaw.training.progress import Heard, under
 
 Weights = list[Tensor]  # of the trainable parameters, in the optimiser's order
 
@@ -48,10 +48,10 @@ class Downpour(Central):
         if before is not None:
             self.past.append(before)
 
-    def accumulate(self, indices: Sequence[int]) -> Heard:
+    def accumulate(self, indices: Sequence[int], again: bool = False) -> Heard:
         """As `Central` has it, of the weights that the replica has."""
         with self.fetched():
-            return super().accumulate(indices)
+            return super().accumulate(indices, again)
 
     @contextmanager
     def fetched(self) -> Iterator[None]:

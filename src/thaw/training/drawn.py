@@ -12,6 +12,7 @@ Shapes: T frames of a pool, N frames of a hand, C frames on each side, F feature
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -86,6 +87,7 @@ class Drawn(Examples):
         self.places = {hand: index for index, hand in enumerate(self.hands)}
         self.cuts: dict[str, tuple[int, list[Cut]]] = {}  # by language: an epoch, and its pools
         self.pools: OrderedDict[tuple[str, int, int], Pool] = OrderedDict()  # by language, epoch, number
+        self.lock = threading.Lock()  # batches are made by several threads, and a pool by one of them
 
     def _lay_out(self, lang: str, frames: int) -> None:
         """The hands of a language, of which the last may be smaller; what they hold, an epoch says."""
@@ -126,12 +128,12 @@ class Drawn(Examples):
         lang, number = self.hands[index]
         first = number * self.size
         stop = first + len(self.labels[index])
+        with self.lock:
+            cuts = [cut for cut in self._cuts(lang, augment) if cut.begin < stop and first < cut.end]
+            pools = [self._pool(lang, cut, augment) for cut in cuts]
         parts = [
-            self._pool(lang, pool, augment).rows(
-                slice(max(first, pool.begin) - pool.begin, stop - pool.begin), self.context
-            )
-            for pool in self._cuts(lang, augment)
-            if pool.begin < stop and first < pool.end
+            pool.rows(slice(max(first, cut.begin) - cut.begin, stop - cut.begin), self.context)
+            for cut, pool in zip(cuts, pools, strict=True)
         ]
         return np.concatenate([rows for rows, _ in parts]), np.concatenate([labels for _, labels in parts])
 

@@ -53,6 +53,16 @@ class Progress:
         return cls(**{**facts, "sums": Sums(**facts["sums"])})
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What a step went through, over all processes."""
+
+    loss: float  # nats, summed
+    utterances: int  # with a finite loss
+    weight: int  # of these in a mean loss, by their tasks
+    left_out: list[str]  # ids of the others
+
+
 class Buffers:
     """A model's buffers as they were before a step, to go back to; one kernel each way for all."""
 
