@@ -37,7 +37,7 @@ def test_silence_is_the_floor_in_coefficient_0_alone():
 
 
 def test_mel_triangles():
-    matrix = deepspeech._mel_matrix()
+    matrix = deepspeech.mel_matrix()
     np.testing.assert_allclose(matrix.sum(0)[:5], [1.3391, 1.5130, 1.6501, 1.8694, 1.8688], atol=5e-5)
     assert matrix.sum(0)[-1] == pytest.approx(15.9159, abs=5e-5)
     assert [np.nonzero(matrix[:, c])[0].tolist() for c in range(4)] == [[2, 3], [3, 4, 5], [4, 5, 6], [6, 7, 8]]

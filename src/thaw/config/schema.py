@@ -163,6 +163,8 @@ class RecipeSpec(Strict):
     early_stop_epochs: Count = 0  # stop after so many epochs without improvement; 0: never
     early_stop_delta: Amount = 0.0
     precision: Precision = "fp32"
+    # Where training and its dev make features of samples: numpy's threads, or batch by batch where the model is.
+    features_on: Literal["host", "device"] = "host"
     snapshots: Annotated[tuple[Snapshot, ...], Field(min_length=1)] = (BEST,)  # kept; `best` is, whatever stands here
 
     @model_validator(mode="after")
@@ -195,6 +197,8 @@ class RecipeSpec(Strict):
             raise ValueError("augmentation.speed: it changes how many frames there are, which alignments do not follow")
         if isinstance(self.task, FramesSpec) and self.task.drawn:
             self._fits_drawn_frames()
+        if self.features_on == "device" and isinstance(self.learner, DownpourSpec) and self.learner.mode == "processes":
+            raise ValueError("features_on: the processes of downpour share one CPU, the host; leave it out")
         if self.warmup_steps and self.warmup_ratio:
             raise ValueError("give warmup_steps or warmup_ratio, not both")
         if self.min_learning_rate and self.schedule == "constant":
@@ -209,6 +213,8 @@ class RecipeSpec(Strict):
         """Raise ValueError for what only whole utterances can do."""
         if self.order not in ("shuffled", "mixed"):
             raise ValueError(f"order: drawn frames have no duration to be {self.order} by; set shuffled or mixed")
+        if self.features_on == "device":
+            raise ValueError("features_on: drawn frames are put together on the host; leave it or drawn out")
         if self.augmentation.spec_augment or self.augmentation.cutout:
             raise ValueError("augmentation: masks are of an utterance, and drawn frames are of many; leave drawn out")
         if isinstance(self.learner, FederatedSpec):
@@ -249,6 +255,8 @@ class RecipeSpec(Strict):
             )
         if self.batch_seconds or self.microbatch_seconds:
             raise ValueError("batch_seconds, microbatch_seconds: a language-model reads no audio; it has batch_size")
+        if self.features_on == "device":
+            raise ValueError("features_on: a language-model reads no audio, so there are no features; leave it out")
         if self.dropout or self.augmentation != AugmentationSpec():
             raise ValueError("dropout, augmentation: a language-model has rates of its own, under `models`")
         return self

@@ -1,4 +1,4 @@
-"""Front ends: 16 kHz mono samples in, feature frames (T, F) out. No torch here, so that any room can use them."""
+"""Front ends: 16 kHz mono samples in, feature frames (T, F) out. No torch here (but in `on_device`, for trainings)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDA
         return logmel.features(filters, samples)
     if filters := logmel.filters_of(name, fbank.PREFIX):
         return fbank.features(samples, filters)
+    raise UserError(f"there is no front end {name!r}; there are: {', '.join(NAMES)}")
+
+
+def frames(name: str, samples: int) -> int:
+    """T, the frames that the front end `name` makes of N samples; UserError for a name that does not exist."""
+    if name == "deepspeech":
+        return deepspeech.frames(samples)
+    if name in nemo.VERSIONS:
+        return nemo.frames(name, samples)
+    if logmel.filters_of(name):
+        return logmel.frames(samples)
+    if name == "fbank" or logmel.filters_of(name, fbank.PREFIX):
+        return fbank.frames(samples)
     raise UserError(f"there is no front end {name!r}; there are: {', '.join(NAMES)}")
 
 

@@ -24,8 +24,13 @@ FLOOR = 1e-12  # of a filter's output, before the logarithm
 PCM_SCALE = 32767  # DeepSpeech's training reader divides by this; its client divides by 32768
 
 
+def frames(samples: int) -> int:
+    """T for N samples: as many windows as fit."""
+    return 0 if samples < WINDOW else 1 + (samples - WINDOW) // STEP
+
+
 def features(pcm: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """MFCCs (T, 26) of mono samples (N,) at 16 kHz, in units of int16; T = 0 if N < 512 else 1 + (N - 512) // 320.
+    """MFCCs (T, 26) of mono samples (N,) at 16 kHz, in units of int16; T as in `frames`.
 
     The precision follows TensorFlow: samples and spectrum are rounded to float32, all between is double.
     """
@@ -34,16 +39,16 @@ def features(pcm: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32
     if len(pcm) < WINDOW:
         return np.zeros((0, COEFFICIENTS), np.float32)
     samples = (pcm / np.float32(PCM_SCALE)).astype(np.float64)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::STEP]  # (T, 512), a view
-    spectrum = np.fft.rfft(frames * _window())  # (T, 257)
+    windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::STEP]  # (T, 512), a view
+    spectrum = np.fft.rfft(windows * window())  # (T, 257)
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)  # the spectrogram op hands over float32
-    channels = np.sqrt(power.astype(np.float64)) @ _mel_matrix()  # (T, 40)
-    cepstrum = np.log(np.maximum(channels, FLOOR)) @ _dct_matrix()  # (T, 26)
+    channels = np.sqrt(power.astype(np.float64)) @ mel_matrix()  # (T, 40)
+    cepstrum = np.log(np.maximum(channels, FLOOR)) @ dct_matrix()  # (T, 26)
     return cepstrum.astype(np.float32)
 
 
 @cache
-def _window() -> NDArray[np.float64]:
+def window() -> NDArray[np.float64]:
     """The periodic Hann window (512,)."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
 
@@ -53,7 +58,7 @@ def _mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
 
 
 @cache
-def _mel_matrix() -> NDArray[np.float64]:
+def mel_matrix() -> NDArray[np.float64]:
     """Weights (257, 40) from magnitude bins to mel channels: triangles of height 1, as in mfcc_mel_filterbank.cc.
 
     Each bin is shared between the two channels whose centres surround it on the mel scale.
@@ -76,7 +81,7 @@ def _mel_matrix() -> NDArray[np.float64]:
 
 
 @cache
-def _dct_matrix() -> NDArray[np.float64]:
+def dct_matrix() -> NDArray[np.float64]:
     """The DCT-II (40, 26); orthonormal but for coefficient 0, which stays larger by the square root of 2."""
     angle = np.pi / CHANNELS * np.outer(np.arange(CHANNELS) + 0.5, np.arange(COEFFICIENTS))
     return np.asarray(np.sqrt(2.0 / CHANNELS) * np.cos(angle))

@@ -22,25 +22,27 @@ PREEMPHASIS = 0.97
 FLOOR = float(np.finfo(np.float32).eps)  # of a filter's output, before the logarithm
 
 
-def features(pcm: NDArray[np.int16] | NDArray[np.float32], channels: int = CHANNELS) -> NDArray[np.float32]:
-    """Log energies (T, channels) of mono samples (N,) at 16 kHz, in units of int16.
+def frames(samples: int) -> int:
+    """T for N samples: as many windows as fit."""
+    return 0 if samples < WINDOW else 1 + (samples - WINDOW) // STEP
 
-    T = 0 if N < 400 else 1 + (N - 400) // 160.
-    """
+
+def features(pcm: NDArray[np.int16] | NDArray[np.float32], channels: int = CHANNELS) -> NDArray[np.float32]:
+    """Log energies (T, channels) of mono samples (N,) at 16 kHz, in units of int16; T as in `frames`."""
     if pcm.ndim != 1 or pcm.dtype not in (np.int16, np.float32):
         raise ValueError(f"samples must be int16 or float32 of shape (N,), not {pcm.dtype} of shape {pcm.shape}")
     if len(pcm) < WINDOW:
         return np.zeros((0, channels), np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(pcm.astype(np.float64), WINDOW)[::STEP]  # (T, 400), a view
-    frames = frames - frames.mean(axis=1, keepdims=True)
-    before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)  # the first sample stands before itself
-    spectrum = np.fft.rfft((frames - PREEMPHASIS * before) * _window(), FFT)  # (T, 257)
-    energies = (spectrum.real**2 + spectrum.imag**2) @ _mel_matrix(channels)
+    windows = np.lib.stride_tricks.sliding_window_view(pcm.astype(np.float64), WINDOW)[::STEP]  # (T, 400), a view
+    windows = windows - windows.mean(axis=1, keepdims=True)
+    before = np.concatenate([windows[:, :1], windows[:, :-1]], axis=1)  # the first sample stands before itself
+    spectrum = np.fft.rfft((windows - PREEMPHASIS * before) * window(), FFT)  # (T, 257)
+    energies = (spectrum.real**2 + spectrum.imag**2) @ mel_matrix(channels)
     return np.log(np.maximum(energies, FLOOR)).astype(np.float32)
 
 
 @cache
-def _window() -> NDArray[np.float64]:
+def window() -> NDArray[np.float64]:
     """Povey's window (400,): a Hann window to the power of 0.85."""
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / (WINDOW - 1))
     return np.asarray(hann**0.85)
@@ -51,7 +53,7 @@ def _mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
 
 
 @cache
-def _mel_matrix(channels: int) -> NDArray[np.float64]:
+def mel_matrix(channels: int) -> NDArray[np.float64]:
     """Weights (257, channels) from power bins to channels: triangles of height 1 on the mel scale, not of 8 kHz."""
     edges = np.linspace(_mel(LOW_HERTZ), _mel(HIGH_HERTZ), channels + 2)
     bins = _mel(np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT)[:, None]

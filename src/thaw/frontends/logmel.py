@@ -42,15 +42,15 @@ def features(filters: int, samples: NDArray[np.int16] | NDArray[np.float32]) -> 
     if len(samples) < WINDOW:
         return np.zeros((0, filters), np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float32), WINDOW)[::STEP]
-    spectrum = np.fft.rfft(windows * _window(), FFT)
+    spectrum = np.fft.rfft(windows * window(), FFT)
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)  # (T, 257)
-    mel = np.log(power @ _mel_matrix(filters) + np.float32(FLOOR))
+    mel = np.log(power @ mel_matrix(filters) + np.float32(FLOOR))
     mean, deviation = mel.mean(axis=0, dtype=np.float64), mel.std(axis=0, dtype=np.float64)
     return np.asarray((mel - mean) / (deviation + DEVIATION), dtype=np.float32)
 
 
 @cache
-def _window() -> NDArray[np.float32]:
+def window() -> NDArray[np.float32]:
     """The periodic Hann window (400,)."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
 
@@ -60,7 +60,7 @@ def _mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
 
 
 @cache
-def _mel_matrix(filters: int) -> NDArray[np.float32]:
+def mel_matrix(filters: int) -> NDArray[np.float32]:
     """Weights (257, filters) from power bins to filters: triangles of height 1 on the mel scale."""
     edges = np.linspace(_mel(LOW_HERTZ), _mel(HIGH_HERTZ), filters + 2)
     bins = _mel(np.linspace(0, SAMPLE_RATE / 2, FFT // 2 + 1))[:, None]

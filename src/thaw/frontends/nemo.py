@@ -41,11 +41,19 @@ VERSIONS = {
 }
 
 
+def frames(name: str, samples: int) -> int:
+    """T for N samples: N // 160 + 1 for v1.0, N // 160 for 2025-07 and 80, N / 160 rounded up for v0.10.
+
+    0 for N <= 256, which cannot be mirrored.
+    """
+    version = VERSIONS[name]
+    return 0 if samples <= FFT // 2 else (samples + version.rounded) // STEP + version.added
+
+
 def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
     """Normalised log-mel features (T, F) of mono samples (N,) at 16 kHz, in units of int16.
 
-    T is N // 160 + 1 for v1.0, N // 160 for 2025-07 and 80, N / 160 rounded up for v0.10; 0 for N <= 256, which
-    cannot be mirrored. Each channel has mean 0 and standard deviation 1 over the utterance. All in float32, as there.
+    T as in `frames`. Each channel has mean 0 and standard deviation 1 over the utterance. All in float32, as there.
     """
     if samples.ndim != 1 or samples.dtype not in (np.int16, np.float32):
         raise ValueError(f"samples must be int16 or float32 of shape (N,), not {samples.dtype} of {samples.shape}")
@@ -55,9 +63,9 @@ def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDA
     wave = samples.astype(np.float32) / np.float32(PCM_SCALE)
     wave = np.concatenate([wave[:1], wave[1:] - np.float32(PREEMPHASIS) * wave[:-1]])
     padded = np.pad(wave, FFT // 2, mode="reflect" if version.mirrored else "constant")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::STEP]
-    valid = (len(samples) + version.rounded) // STEP + version.added
-    spectrum = np.fft.rfft(frames[:valid] * _window(version))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::STEP]
+    valid = frames(name, len(samples))
+    spectrum = np.fft.rfft(windows[:valid] * window(version))
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)  # (T, 257)
     mel = np.log(power @ mel_matrix(version.channels) + np.float32(GUARD))
     mean = mel.mean(axis=0, dtype=np.float32)
@@ -66,7 +74,7 @@ def features(name: str, samples: NDArray[np.int16] | NDArray[np.float32]) -> NDA
 
 
 @cache
-def _window(version: Version) -> NDArray[np.float32]:
+def window(version: Version) -> NDArray[np.float32]:
     """A Hann window of 20 or 25 ms in the middle of 512 samples."""
     return np.pad(hann(version), (FFT - version.window) // 2).astype(np.float32)
 

@@ -51,16 +51,19 @@ class Augment:
 
     def mask(self, utterance: str, features: NDArray[np.float32]) -> None:
         """SpecAugment and cutout on its features (T, F), in place: masked values become their coefficient's mean."""
-        frames, coefficients = features.shape
+        if masks := self.masks(utterance, *features.shape):
+            means = features.mean(axis=0)  # of what the utterance is without masks
+            for times, bands in masks:
+                features[times, bands] = means[bands]
+
+    def masks(self, utterance: str, frames: int, coefficients: int) -> list[Rectangle]:
+        """What SpecAugment and cutout mask of an utterance with so many frames and coefficients."""
         masks: list[Rectangle] = []
         if self.spec.spec_augment:
             masks += stripes(self.spec.spec_augment, frames, coefficients, self._rng("spec_augment", utterance))
         if self.spec.cutout:
             masks += rectangles(self.spec.cutout, frames, coefficients, self._rng("cutout", utterance))
-        if masks:
-            means = features.mean(axis=0)  # of what the utterance is without masks
-            for times, bands in masks:
-                features[times, bands] = means[bands]
+        return masks
 
 
 def stretched(samples: int, factor: float) -> int:

@@ -18,6 +18,7 @@ from thaw.config.starts import BEST
 from thaw.config.tasks import FramesSpec, LanguageTaskSpec
 from thaw.corpora.sentences import read_sentences
 from thaw.errors import UserError
+from thaw.frontends.on_device import front_end
 from thaw.models import build, load_tensors
 from thaw.models.awd_lstm import AwdLstm
 from thaw.models.dnn import Spliced
@@ -130,7 +131,10 @@ def prepared(job: Job, device: torch.device, say: Callable[[str], None] = lambda
     examples, dev = (
         read_examples(paths, tasks, recipe.model.frontend, wanted=material.has) for paths in (job.train, job.dev)
     )
-    keep_features(job, (examples, dev), say)
+    if recipe.recipe.features_on == "device":
+        examples.front_end = dev.front_end = front_end(recipe.model.frontend, device)
+    else:
+        keep_features(job, (examples, dev), say)
     for task in tasks.values():
         if isinstance(task, CtcAttention):
             task.learn_text(examples.labels)  # one language's, see `thaw.config.models.misfit`

@@ -58,12 +58,12 @@ def by_speaker(examples: Examples) -> dict[str, Examples]:
         raise UserError(f"{nameless} of {len(examples)} training utterances name no speaker, and clients are speakers")
     whole = sum(utterance.samples for utterance in examples.utterances)
     shares = {name: sum(one.samples for one in utterances) / whole for name, utterances in found.items()}
-    return {
-        name: Examples(
-            found[name], examples.tasks, examples.frontend, int(CACHE_BYTES * shares[name]), store=examples.store
-        )
-        for name in sorted(found)
-    }
+    clients = {}
+    for name in sorted(found):
+        room = int(CACHE_BYTES * shares[name])
+        clients[name] = Examples(found[name], examples.tasks, examples.frontend, room, store=examples.store)
+        clients[name].front_end = examples.front_end
+    return clients
 
 
 class Clients:

@@ -20,13 +20,15 @@ from torch import Tensor
 from thaw.audio.wav import SAMPLE_RATE
 from thaw.corpora.manifest import Utterance, read_manifest
 from thaw.errors import UserError
-from thaw.frontends import features
+from thaw.frontends import features, frames
+from thaw.frontends.on_device import FrontEnd
 from thaw.placing import on_device, pinned, rows_of
 from thaw.randomness import rng
 from thaw.tasks import Task
 from thaw.training import cutting
 from thaw.training.augment import Augment, Samples, at_speed
 from thaw.training.mixing import mixed
+from thaw.training.sounds import Sound, edges, side_by_side
 from thaw.training.store import Store
 from thaw.units import EVERY, ByLanguage, OutsideAlphabet, of_language
 
@@ -39,13 +41,14 @@ class Batch:
     """Utterances side by side, padded with zeros at the end. All but `x` is wanted on the CPU (see `ctc_loss`)."""
 
     ids: tuple[str, ...]
-    x: Tensor  # (B, T, F) float32
+    x: Tensor  # (B, T, F) float32; samples (B, N) where there is `sound`, until they are on the device
     lengths: Tensor  # (B,) int64, frames
     targets: Tensor  # (N,) int32
     target_lengths: Tensor  # (B,) int32
     langs: tuple[str, ...]
     texts: tuple[str, ...]  # what was said, to count errors by
     spoiled: tuple[int, ...] = ()  # rows whose features hold what is no number, where that was looked at
+    sound: Sound | None = None  # what makes features of samples, on the device
 
     def checked(self) -> Batch:
         """The same batch, with its spoiled rows."""
@@ -56,6 +59,7 @@ class Batch:
         """Some of its rows, in this order, padded as far as the whole batch; itself where they are all."""
         if list(rows) == list(range(len(self.ids))):
             return self
+        assert self.sound is None, "a batch is divided on its device"
         targets = torch.split(self.targets, self.target_lengths.tolist())
         return Batch(
             ids=tuple(self.ids[row] for row in rows),
@@ -72,8 +76,9 @@ class Batch:
         return replace(self, x=pinned(self.x))
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its features on `device`; nobody waits for the copy."""
-        return replace(self, x=on_device(self.x, device))
+        """The same batch with its features on `device`; nobody waits for the copy, nor for what is made of samples."""
+        x = on_device(self.x, device)
+        return replace(self, x=self.sound.features(x, self.lengths) if self.sound else x, sound=None)
 
 
 class Examples:
@@ -81,8 +86,11 @@ class Examples:
 
     Features are kept in `store` where there is one, else in memory until `cache_bytes` are used, and made anew for the
     rest; the bits are the same. Each speed of an utterance is kept by itself; with dither, no epoch can use features
-    that another made, so samples are kept in their place, in memory.
+    that another made, so samples are kept in their place, in memory. So they are where a `front_end` makes the features
+    of each batch on its device: all that is done on the host then is done to samples.
     """
+
+    front_end: FrontEnd | None = None  # of batches; what is asked for one by one, the host makes
 
     def __init__(
         self,
@@ -113,11 +121,9 @@ class Examples:
 
     def features(self, index: int, augment: Augment | None = None) -> NDArray[np.float32]:
         """Features (T, F) of one utterance, at its speed and with its dither; not masked. Not to be written to."""
-        utterance, factor = self.utterances[index], 1.0
-        if augment and augment.spec.speed:
-            factor = augment.factor(utterance.id, self._speeds(index, augment))
-        if augment and augment.spec.dither:
-            return self._made(augment.dithered(utterance.id, self._sound(index, factor)))
+        if self.front_end or (augment and augment.spec.dither):
+            return self._made(self.sound(index, augment))
+        utterance, factor = self.utterances[index], self._factor(index, augment)
         kept = self.cache.get((index, factor))
         if kept is None and self.store is not None:
             kept = self.store.get(utterance.digest, utterance.samples, factor)
@@ -131,6 +137,17 @@ class Examples:
             self.free_bytes -= made.nbytes
             self.cache[index, factor] = made
         return made
+
+    def sound(self, index: int, augment: Augment | None = None) -> Samples:
+        """The samples (N,) of one utterance, at its speed and with its dither. Not to be written to."""
+        samples = self._sound(index, self._factor(index, augment))
+        dithers = augment and augment.spec.dither
+        return augment.dithered(self.utterances[index].id, samples) if augment and dithers else samples
+
+    def _factor(self, index: int, augment: Augment | None) -> float:
+        """The speed of one utterance."""
+        speeds = self._speeds(index, augment) if augment and augment.spec.speed else ()
+        return augment.factor(self.utterances[index].id, speeds) if augment and speeds else 1.0
 
     def _made(self, sound: Samples) -> NDArray[np.float32]:
         return np.ascontiguousarray(features(self.frontend, sound), dtype=np.float32)
@@ -178,7 +195,8 @@ class Examples:
         """Free what is kept of these utterances as they are."""
         for index in indices:
             features = self.cache.pop((index, 1.0), None)
-            self.free_bytes += 0 if features is None else features.nbytes
+            sound = self.sounds.pop((index, 1.0), None)
+            self.free_bytes += sum(kept.nbytes for kept in (features, sound) if kept is not None)
 
     def padded(self, indices: Sequence[int], rows: Sequence[NDArray[np.float32]]) -> int:
         """T of the batch that these `rows` of features make: that of the longest."""
@@ -186,17 +204,33 @@ class Examples:
 
     def batch(self, indices: Sequence[int], augment: Augment | None = None) -> Batch:
         """These utterances, in this order, as one batch."""
+        if self.front_end:
+            return self._sounding(self.front_end, indices, augment)
         rows = [self.features(i, augment) for i in indices]
         x = np.zeros((len(rows), self.padded(indices, rows), rows[0].shape[1]), dtype=np.float32)
         for index, place, row in zip(indices, x, rows, strict=True):
             place[: len(row)] = row
             if augment:
                 augment.mask(self.utterances[index].id, place[: len(row)])
+        return self._labelled(indices, torch.from_numpy(x), [len(row) for row in rows])
+
+    def _sounding(self, front_end: FrontEnd, indices: Sequence[int], augment: Augment | None) -> Batch:
+        """These utterances as a batch of samples, and what to make of them."""
+        sounds = [self.sound(index, augment) for index in indices]
+        lengths = [frames(self.frontend, len(sound)) for sound in sounds]
+        ids, width = [self.utterances[index].id for index in indices], front_end.features
+        masks = [augment.masks(*one, width) if augment else [] for one in zip(ids, lengths, strict=True)]
+        samples = torch.tensor([len(sound) for sound in sounds])
+        sound = Sound(front_end, samples, edges(masks, lengths, width))
+        return replace(self._labelled(indices, side_by_side(sounds), lengths), sound=sound)
+
+    def _labelled(self, indices: Sequence[int], x: Tensor, lengths: Sequence[int]) -> Batch:
+        """The batch of these utterances; `lengths`: frames of each."""
         labels = [self.labels[i] for i in indices]
         return Batch(
             ids=tuple(self.utterances[i].id for i in indices),
-            x=torch.from_numpy(x),
-            lengths=torch.tensor([len(row) for row in rows]),
+            x=x,
+            lengths=torch.tensor(lengths),
             targets=torch.from_numpy(np.concatenate(labels)),
             target_lengths=torch.tensor([len(label) for label in labels], dtype=torch.int32),
             langs=tuple(self.utterances[i].lang for i in indices),
