@@ -20,6 +20,7 @@ from tests.training.test_streams import learner as text_learner
 from tests.training.test_streams import text  # noqa: F401  (a fixture)
 from tests.training.virtual_gpu import GPU, VirtualGpu, install
 from thaw.config.run import RunRecipe
+from thaw.frontends.on_device import front_end
 from thaw.models import build
 from thaw.tasks import CtcAttention, Frames, tasks_for
 from thaw.tasks.ctc import ctc_loss
@@ -44,6 +45,10 @@ MODELS: list[dict[str, Any]] = [
     {"model": {"kind": "dnn", "hidden": 8, "layers": 2, "context": 1}, "task": {"kind": "frames"}},
     {"langs": ["aa", "bb"]},
 ]
+SOUNDS: list[dict[str, Any]] = [
+    {**how, "features_on": "device", "augmentation": {"speed": [0.9, 1.1], "dither": 1e-4, "spec_augment": {}}}
+    for how in ({}, {"model": QUARTZNET}, MODELS[2], {"langs": ["aa", "bb"]})
+] + [{**MODELS[8], "features_on": "device"}]
 OPTIMIZERS: list[dict[str, Any]] = [
     {"optimizer": "adam-tf", "max_gradient_norm": 5.0},
     {"optimizer": "novograd", "weight_decay": 1e-3},
@@ -77,11 +82,13 @@ def learner_on(gpu: VirtualGpu, folder: Path, how: dict[str, Any]) -> Central:
         optimizer = optimizer_for(run.recipe, dict(model.named_parameters()))
     surgery: Any = SimpleNamespace(dropout_rates=lambda rate: dict.fromkeys(model.layers, rate))
     with gpu.fake, gpu:
+        if run.recipe.features_on == "device":
+            examples.front_end = front_end(run.model.frontend, GPU)
         return Central(run, model, surgery, optimizer, examples, examples, World(device=GPU), print)
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # the transducer's loss looks for it
-@pytest.mark.parametrize("how", MODELS + OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("how", MODELS + OPTIMIZERS + SOUNDS, ids=str)
 def test_no_step_waits_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]) -> None:
     gpu = install(monkeypatch)
     learner = learner_on(gpu, tmp_path, {"dropout": 0.1, **how})

@@ -66,13 +66,14 @@ class FrontEnd(ABC):
         flat = F.pad(wave, (0, each * self.step - long)).flatten()
         flat = F.pad(flat, (0, (rows - 1) * self.step + len(self.window) - len(flat)))
         windows = flat.unfold(0, len(self.window), self.step)  # (R, W), a view
-        made = torch.cat([self.of_windows(some) for some in windows.split(MOST)])
+        made = torch.cat([self.of_windows(some) for some in torch.split(windows, MOST)])
         return made[: batch * each].view(batch, each, -1)
 
     def power(self, windows: Tensor) -> Tensor:
         """The power spectrum (R, 257)."""
         spectrum = torch.fft.rfft(windows * self.window, self.fft)
-        return spectrum.real.square() + spectrum.imag.square()
+        power: Tensor = spectrum.real.square() + spectrum.imag.square()
+        return power
 
     @property
     def features(self) -> int:
