@@ -52,8 +52,8 @@ class FrontEnd(ABC):
         wave = self.wave(x.double(), on_device(samples, self.device)[:, None])
         made = self.cut(wave)[:, :longest]
         counts = on_device(frames, self.device)[:, None, None]
-        valid = torch.arange(longest, device=self.device)[None, :, None] < counts
-        return self.normalised(torch.where(valid, made, 0.0), valid, counts.clamp(min=1)).float()
+        padding = torch.arange(longest, device=self.device)[None, :, None] >= counts
+        return self.normalised(made.masked_fill(padding, 0.0), padding, counts.clamp(min=1)).float()
 
     def cut(self, wave: Tensor) -> Tensor:
         """The features of all windows of (B, N'): (B, N' / step rounded up, F); what reaches into the next row is none.
@@ -88,8 +88,8 @@ class FrontEnd(ABC):
     def of_windows(self, windows: Tensor) -> Tensor:
         """(R, W) -> (R, F)."""
 
-    def normalised(self, x: Tensor, valid: Tensor, counts: Tensor) -> Tensor:
-        """(B, T, F), 0 where not `valid` (B, T, 1), of which there are `counts` (B, 1, 1); the same shape and zeros."""
+    def normalised(self, x: Tensor, padding: Tensor, counts: Tensor) -> Tensor:
+        """(B, T, F), 0 where there is `padding` (B, T, 1) behind `counts` (B, 1, 1) frames; the same shape and zeros."""
         return x
 
 
@@ -144,9 +144,9 @@ class LogMel(FrontEnd):
         """(R, 400) -> (R, F)."""
         return (self.power(windows) @ self.matrix + logmel.FLOOR).log()
 
-    def normalised(self, x: Tensor, valid: Tensor, counts: Tensor) -> Tensor:
+    def normalised(self, x: Tensor, padding: Tensor, counts: Tensor) -> Tensor:
         """Each filter over its utterance."""
-        return normalised(x, valid, counts, counts, logmel.DEVIATION)
+        return normalised(x, padding, counts, counts, logmel.DEVIATION)
 
 
 class Nemo(FrontEnd):
@@ -164,25 +164,25 @@ class Nemo(FrontEnd):
         x = x[:, 1:] - float(np.float32(nemo.PREEMPHASIS)) * x[:, :-1]
         beside = nemo.FFT // 2
         place = torch.arange(-beside, x.shape[1] + beside, device=self.device)[None]
-        inside = (place >= 0) & (place < samples)
+        outside = (place < 0) | (place >= samples)
         if self.version.mirrored:  # of what is shorter than that there are no frames
             place = torch.where(place < samples, place.abs(), 2 * (samples - 1) - place)
-            inside = place >= 0
+            outside = place < 0
         found = x.gather(1, place.clamp(0, x.shape[1] - 1).expand(len(x), -1))
-        return torch.where(inside, found, 0.0)
+        return found.masked_fill(outside, 0.0)  # unlike `where`, it takes its number along with the kernel
 
     def of_windows(self, windows: Tensor) -> Tensor:
         """(R, 512) -> (R, F)."""
         return (self.power(windows) @ self.matrix + nemo.GUARD).log()
 
-    def normalised(self, x: Tensor, valid: Tensor, counts: Tensor) -> Tensor:
+    def normalised(self, x: Tensor, padding: Tensor, counts: Tensor) -> Tensor:
         """Each channel over its utterance, with Bessel's correction; a single frame has no deviation."""
-        return normalised(x, valid, counts, (counts - 1).clamp(min=1), nemo.DEVIATION)
+        return normalised(x, padding, counts, (counts - 1).clamp(min=1), nemo.DEVIATION)
 
 
-def normalised(x: Tensor, valid: Tensor, counts: Tensor, divisors: Tensor, added: float) -> Tensor:
+def normalised(x: Tensor, padding: Tensor, counts: Tensor, divisors: Tensor, added: float) -> Tensor:
     """Features less their mean over valid frames, over their deviation and something `added`."""
-    centred = torch.where(valid, x - x.sum(1, keepdim=True) / counts, 0.0)
+    centred = (x - x.sum(1, keepdim=True) / counts).masked_fill(padding, 0.0)
     deviation = (centred.square().sum(1, keepdim=True) / divisors).sqrt()
     return centred / (deviation + added)
 
