@@ -89,7 +89,7 @@ class FrontEnd(ABC):
         """(R, W) -> (R, F)."""
 
     def normalised(self, x: Tensor, padding: Tensor, counts: Tensor) -> Tensor:
-        """(B, T, F), 0 where there is `padding` (B, T, 1) behind `counts` (B, 1, 1) frames; the same shape and zeros."""
+        """(B, T, F), 0 in the `padding` (B, T, 1) behind `counts` (B, 1, 1) frames; the same shape and zeros."""
         return x
 
 
