@@ -24,6 +24,7 @@ from thaw.training.data import Examples, read_examples
 from thaw.training.deferred import Deferred
 from thaw.training.distributed import World
 from thaw.training.learner import Learner
+from thaw.training.steps import Wanted
 
 CPU = torch.device("cpu")
 DEVICE = {"features_on": "device"}
@@ -115,7 +116,7 @@ def test_a_training_learns_what_it_learns_from_the_host(bench: Bench, how: dict[
     first = []
     for learner in (host, device):
         assert isinstance(learner, Central)
-        first.append(learner.heard(learner.prepare(range(8), learner.augment())).detach())
+        first.append(learner.heard(learner.prepare(Wanted(1, tuple(range(8))))).detach())
     torch.testing.assert_close(first[1], first[0], rtol=1e-4, atol=0)
     for ours, theirs in zip(to_end(device).rows, to_end(host).rows, strict=True):
         for key in ("train_loss", "dev_loss"):
