@@ -8,6 +8,8 @@ trainings: every model in every precision, whole, and from there with its lower 
 model: units) a second, and the most memory that was held.
 frozen: the time of a step by the number of frozen layers, input side first, dropout off in them: their outputs are
 computed once where they fit, as in any training.
+features: audio seconds a second of features and masks, by threads of the host, and on the device of samples that wait
+for it; then trainings whose features the device makes (`features_on: device`), twice, beside one whose the host makes.
 ctc: thaw's loss, which is cuDNN's wherever that can, beside torch's own kernel, forward and backward.
 limits: as `python -m bench.limits` has it, at the published sizes.
 
@@ -21,6 +23,7 @@ import argparse
 import contextlib
 import functools
 import io
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -30,10 +33,11 @@ from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
-from bench import limits
+from bench import _front_ends, limits
 from bench._cases import CASES, SECONDS, SIZES, job_of, lower_half, recipe_of
 from bench._verdict import SKIPPED, verdict
 from bench.before import bits_of
+from pydantic import ValidationError
 from torch import Tensor
 
 from thaw.config.models import ModelSpec, layer_names
@@ -42,8 +46,9 @@ from thaw.files import read_jsonl
 from thaw.tasks.ctc import ctc_loss
 from thaw.training.environment import products_in, settle
 from thaw.training.session import train
+from thaw.training.steps import MOST_MAKERS
 
-TABLES = ("trainings", "frozen", "ctc", "limits")
+TABLES = ("trainings", "frozen", "features", "ctc", "limits")
 PRECISIONS: tuple[str, ...] = get_args(RecipeSpec.model_fields["precision"].annotation)
 LARGEST = 32  # utterances of a batch, but for limits
 SAME = "same twice"
@@ -188,6 +193,47 @@ def frozen_steps(name: str, precision: str, arguments: argparse.Namespace) -> di
     return times
 
 
+# --- features -------------------------------------------------------------------------------------
+
+
+def features(arguments: argparse.Namespace) -> None:
+    """Front ends on the host and on the device; trainings of which the device makes the features."""
+    device, threads = torch.device(arguments.device), min(os.cpu_count() or 1, MOST_MAKERS)
+    batch, ratios = arguments.batch or LARGEST, []
+    print(f"batches of {batch}, {threads} threads; audio seconds a second")
+    print(f"{'front end':14}{'1 thread':>10}{'threads':>10}{'samples':>10}{'device':>10}{'device / threads':>18}")
+    for name in _front_ends.NAMES:
+        with tempfile.TemporaryDirectory() as folder:
+            found = _front_ends.speeds(name, Path(folder), batch, arguments.seconds, threads, device)
+        ratios.append(found.device / found.threads)
+        print(f"{name:14}" + "".join(f"{speed:10.0f}" for speed in found) + f"{ratios[-1]:18.2f}", flush=True)
+    print(f"\n{'model':20}{'host':>9}{'device':>9}  bits")
+    rows = [said for name in arguments.models if (said := made_there(name, arguments))]
+    verdict("the least that a device makes features faster than the host's threads", min(ratios), least=1)
+    wrong = len(rows) - rows.count(SAME)
+    verdict("trainings with features of the device that differ, are refused or fail", wrong, most=0)
+
+
+def made_there(name: str, arguments: argparse.Namespace) -> str:
+    """Train a model twice on features that the device makes; what came of the bits; nothing where it cannot."""
+    own, changes = recipe_of(name, arguments.size, 1, {}).recipe, changes_of(name, "fp32", arguments)
+    try:
+        RecipeSpec.model_validate({**own.model_dump(), "features_on": "device"})
+    except ValidationError:
+        return ""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            host = train_once(name, changes, Path(folder) / "host", arguments)
+            changes["features_on"] = "device"
+            first, again = (train_once(name, changes, Path(folder) / f"{number}", arguments) for number in range(2))
+        except Exception as error:
+            print(f"{name:20}{'':18}  {why(error)}", flush=True)
+            return why(error)
+    said = SAME if first.bits == again.bits else "DIFFER"
+    print(f"{name:20}{host.speed:9.0f}{max(first.speed, again.speed):9.0f}  {said}", flush=True)
+    return said
+
+
 # --- the loss -------------------------------------------------------------------------------------
 
 
@@ -261,7 +307,7 @@ def main() -> None:
     settle(1)
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else arguments.device
     print(f"{where}, torch {torch.__version__}, size {arguments.size}, utterances of {0.9 * arguments.seconds:g} s")
-    acts = {"trainings": trainings, "frozen": frozen, "ctc": ctc, "limits": limits_table}
+    acts = {"trainings": trainings, "frozen": frozen, "features": features, "ctc": ctc, "limits": limits_table}
     for table in arguments.tables:
         print(f"\n{table}")
         acts[table](arguments)
