@@ -71,3 +71,17 @@ def test_braces_in_a_persons_text_are_only_text(workspace: Workspace, line: str)
     key, _, text = line.partition(": ")
     workspace.edit(corpora={"german": {key: text.strip("'")}})
     assert listed(workspace)
+
+
+@pytest.mark.parametrize(("arguments", "limit"), [([], "none"), (["--max-jobs-per-timespan", "7/1m"], "7 in 60 s")])
+def test_work_is_looked_for_when_a_job_has_ended(workspace: Workspace, arguments: list[str], limit: str) -> None:
+    """For a limit of jobs a second, Snakemake looks again and again: there is none, but where one was asked for."""
+    (workspace.root / "Snakefile").unlink()
+    (workspace.root / "Snakefile").write_text(
+        'include: "workflow/Snakefile"\n'
+        "onsuccess:\n"
+        "    limit = workflow.scheduler.job_rate_limiter\n"
+        '    print("limit:", f"{limit.max_jobs} in {limit.timespan:g} s" if limit else "none")\n'
+    )
+    done = workspace.run(*arguments, "--", PUBLISHED)
+    assert f"limit: {limit}\n" in done.stdout + done.stderr
