@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from thaw.config.run import RunRecipe
 from thaw.training.begin import Job, begin
 from thaw.training.central import Central
 from thaw.training.clients import Clients
-from thaw.training.deferred import Deferred, Held
+from thaw.training.deferred import Deferred, Held, Told
 from thaw.training.distributed import World
 from thaw.training.learner import Diverged
 from thaw.training.streams import Streams
@@ -102,6 +102,48 @@ def test_what_is_read_later_comes_to_the_same_bits(tmp_path: Path, how: dict[str
     assert bool(said) == (disturb is not quiet)
     same = zip(tensors(one).items(), tensors(other).values(), strict=True)
     assert [name for name, tensor, its in ((*pair, its) for pair, its in same) if not torch.equal(tensor, its)] == []
+
+
+class Numbers:
+    """Numbers on a GPU, as far as what brings them to the host looks at them."""
+
+    is_cuda, shape, dtype = True, (2,), torch.float64
+    device = torch.device("cuda", 1)
+
+
+class Memory:
+    """Pinned memory."""
+
+    def copy_(self, numbers: Numbers, non_blocking: bool) -> None:
+        assert non_blocking
+
+    def tolist(self) -> list[float]:
+        return [1.0, 2.0]
+
+
+class Event:
+    """An event that remembers where it was put into a queue, and when somebody waited for it."""
+
+    heard: ClassVar[list[object]] = []
+
+    def __init__(self, blocking: bool) -> None:
+        assert blocking
+
+    def record(self, stream: object = "of the current device") -> None:
+        self.heard.append(stream)
+
+    def synchronize(self) -> None:
+        self.heard.append("waited")
+
+
+def test_what_is_waited_for_is_the_queue_of_the_gpu_that_the_numbers_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event in the queue of another GPU has happened at once, and what is read then is no number of the step."""
+    monkeypatch.setattr(torch, "empty", lambda *shape, dtype, pin_memory: Memory())
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: f"of {device}")
+    told = Told(cast(Tensor, Numbers()))
+    assert told.read() == [1.0, 2.0]
+    assert Event.heard == ["of cuda:1", "waited"]
 
 
 def tensors(learner: Central) -> dict[str, Tensor]:

@@ -266,6 +266,22 @@ def test_device_choice_needs_no_gpu_for_cpu_and_refuses_cuda_without_one(monkeyp
     assert environment.choose_device("cuda") == (torch.device("cuda", 0), None)
 
 
+def test_the_gpu_that_a_job_takes_is_that_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch is asked without a device, such as which stream is at work, would be that of GPU 0."""
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(environment.tempfile, "gettempdir", lambda: str(tmp_path))
+    for name in ("LOCAL_RANK", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    chosen = [environment.choose_device("auto") for _ in range(3)]
+    assert [device.index for device, _ in chosen] == taken == [0, 1, 0]
+    for _, lock in chosen:
+        assert lock
+        lock.close()
+
+
 def test_lines_come_every_few_seconds_and_at_each_epoch(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

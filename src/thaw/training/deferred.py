@@ -39,7 +39,7 @@ class Told:
             self._numbers.copy_(numbers, non_blocking=True)
             # One that spins would take a core from those who make batches.
             self._event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(numbers.device))  # which may not be the process's own
 
     def read(self) -> list[float]:
         """The numbers; waits for what was in the queue before them, and for nothing behind them."""

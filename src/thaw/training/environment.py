@@ -134,6 +134,7 @@ def choose_device(wanted: str) -> tuple[torch.device, IO[str] | None]:
         return torch.device("cuda", 0), None
     folder = Path(tempfile.gettempdir()) / f"thaw-gpus-{os.getuid()}"
     gpu, lock = claim_gpu(torch.cuda.device_count(), folder)
+    torch.cuda.set_device(gpu)  # or streams, events and memory that are asked for without a device are those of GPU 0
     return torch.device("cuda", gpu), lock
 
 
