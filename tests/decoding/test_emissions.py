@@ -193,6 +193,53 @@ def test_damage_is_named(folder: Path, tmp_path: Path) -> None:  # noqa: F811
         search(GREEDY, read_pass(tmp_path / "emissions.json"), manifest, Files())
 
 
+def test_nothing_of_an_earlier_pass_is_left_beside_a_later_one(
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scores of one model beside the record of another would be searched under the wrong name."""
+    manifest, record = folder / "test.jsonl", tmp_path / "emissions.json"
+    emit(model_of(folder), manifest, record, scores=True, tune_on=manifest, device="cpu")
+    emit(model_of(folder), manifest, record, device="cpu")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".") == ["emissions.json", LABELS]
+    emit(model_of(folder), manifest, record, scores=True, device="cpu")
+
+    def killed(*arguments: Any) -> Iterator[LogProbs]:
+        yield toy.random_emissions(5, 0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recogniser, "scores", killed)
+    with pytest.raises(KeyboardInterrupt):
+        emit(model_of(folder), manifest, record, scores=True, device="cpu")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="no such file"):
+        read_pass(record)
+
+
+def test_a_mistaken_pass_leaves_what_is_there(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    record = tmp_path / "emissions.json"
+    emit(model_of(folder), folder / "test.jsonl", record, device="cpu")
+    with pytest.raises(UserError, match="no such file"):
+        emit(tmp_path / "model.safetensors", folder / "test.jsonl", record, device="cpu")
+    assert search(GREEDY, read_pass(record), folder / "test.jsonl", Files())
+
+
+def test_best_paths_of_other_utterances_are_refused(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    manifest = folder / "test.jsonl"
+    emit(model_of(folder), manifest, tmp_path / "emissions.json", device="cpu")
+    write_jsonl(tmp_path / LABELS, read_jsonl(tmp_path / LABELS)[1:])
+    with pytest.raises(UserError, match=r"labels\.jsonl: best paths of other utterances"):
+        search(GREEDY, read_pass(tmp_path / "emissions.json"), manifest, Files())
+
+
+@pytest.mark.parametrize("given", [1, 3])
+def test_a_file_of_scores_has_those_of_every_utterance(tmp_path: Path, given: int) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        write_scores(tmp_path / SCORES, ["a", "b"], 5, [toy.random_emissions(5, n) for n in range(given)])
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_ends_in_the_middle_leaves_no_file(tmp_path: Path) -> None:
     def broken() -> Iterator[LogProbs]:
         yield toy.random_emissions(5, 0)

@@ -277,9 +277,9 @@ def test_the_gpu_that_a_job_takes_is_that_of_the_process(tmp_path: Path, monkeyp
         monkeypatch.delenv(name, raising=False)
     chosen = [environment.choose_device("auto") for _ in range(3)]
     assert [device.index for device, _ in chosen] == taken == [0, 1, 0]
-    for _, lock in chosen:
-        assert lock
-        lock.close()
+    for _, held in chosen:
+        assert held
+        held.close()
 
 
 def test_lines_come_every_few_seconds_and_at_each_epoch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thaw.commands.options import count
+from thaw.commands.options import computing_in, count
 from thaw.commands.search import add_files
 
 HELP = "decode every utterance of a manifest with a trained model"
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Decode, write hypotheses and record, show the warnings."""
+    computing_in(args.threads)
     import sys
 
     from pydantic import TypeAdapter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thaw.commands.options import count
+from thaw.commands.options import computing_in, count
 
 HELP = "one pass of a trained model over a manifest: best paths, and log-probabilities for decoders that search"
 EXAMPLE = "thaw emit --model results/runs/RUN/model.safetensors --manifest test.jsonl --scores --record emissions.json"
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the model, write what it says."""
+    computing_in(args.threads)
     from thaw.decoding.decode import emit
 
     emit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thaw.commands.options import count
+from thaw.commands.options import computing_in, count
 
 HELP = "measure, before any transfer is trained, what is said to tell which layers of a run to freeze"
 EXAMPLE = (
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Gather the evidence and write it."""
+    computing_in(args.threads)
     from thaw.config.evidence import EvidenceSpec
     from thaw.files import write_json
     from thaw.layers.evidence import Question, gather

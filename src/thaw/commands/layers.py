@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.commands.options import DEFAULT_CONFIG, count
+from thaw.commands.options import DEFAULT_CONFIG, computing_in, count
 
 if TYPE_CHECKING:
     from thaw.config.config import Config
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Gather the evidence, print it, and the treatment that follows from it."""
+    computing_in(args.threads)
     from thaw.commands.transcribe import find_model
     from thaw.config.evidence import EvidenceSpec
     from thaw.errors import UserError, suggestion

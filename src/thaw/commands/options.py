@@ -11,13 +11,18 @@ DEFAULT_CONFIG = Path("config/config.yaml")
 MOST = 1_000_000
 
 
-def one_thread() -> None:
-    """Let each process of this verb compute in one thread: with more, sums come out in other bits.
+def computing_in(threads: int) -> None:
+    """Let numpy, and torch, compute in so many threads, whatever the machine has: with others, sums have other bits.
 
     To be called before numpy is loaded.
     """
     for library in ("OMP", "OPENBLAS", "MKL"):
-        os.environ[f"{library}_NUM_THREADS"] = "1"
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
+
+
+def one_thread() -> None:
+    """Let each process of this verb compute in one; see `computing_in`."""
+    computing_in(1)
 
 
 def count(text: str) -> int:

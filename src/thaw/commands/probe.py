@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from thaw.commands.options import computing_in, count
+
 HELP = "evaluate a trained model once for each of many operations on its layers, without training"
 EXAMPLE = (
     'thaw probe --probes \'{"operations":{"none":[],"lstm-drawn":[{"reset":["lstm"],"seed":101}]}}\' \\\n'
@@ -20,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # It may stand without a value, so that one rule serves runs that keep further snapshots and runs that do not.
     parser.add_argument("--snapshots", nargs="?", type=Path, help="snapshots.safetensors of the run, if it has one")
     parser.add_argument("--manifest", type=Path, required=True, nargs="+", help="those of the splits, in their order")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     parser.add_argument("--rows", type=Path, required=True, help="written: a row for each probe and split (JSON Lines)")
     parser.add_argument("--counts", type=Path, required=True, help="written: counts per utterance (JSON Lines)")
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Probe, write rows, counts and record, show the warnings."""
+    computing_in(args.threads)
     import sys
 
     from thaw.config.probes import ProbeSpec

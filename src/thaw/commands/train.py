@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thaw.commands.options import count, index, span
+from thaw.commands.options import computing_in, count, index, span
 
 if TYPE_CHECKING:
     from thaw.config.run import RunRecipe
@@ -71,8 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train. Raises UserError (exit 2) and Unfinished (exit 75: start the same command again)."""
-    for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy and torch are loaded, which is below
-        os.environ[f"{library}_NUM_THREADS"] = str(args.threads)
+    computing_in(args.threads)
 
     from thaw.errors import UserError
     from thaw.files import read_text, remove, write_text

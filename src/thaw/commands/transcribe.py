@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thaw.commands.options import count
+from thaw.commands.options import computing_in, count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +65,7 @@ def _listed(names: list[str]) -> str:
 
 def run(args: argparse.Namespace) -> None:
     """Transcribe file after file; those that cannot be read are named at the end."""
+    computing_in(args.threads)
     from thaw.config.decoders import JointSpec
     from thaw.decoding import joint, transducer
     from thaw.decoding.emissions import load_recogniser

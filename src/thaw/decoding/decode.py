@@ -19,7 +19,7 @@ from thaw.decoding.rows import Row, as_rows, read_utterances, seconds_of
 from thaw.decoding.searching import Decode, Files, leave_out_of, make_decoder, record_of
 from thaw.decoding.transducer import transduced
 from thaw.errors import UserError
-from thaw.files import write_json, write_jsonl
+from thaw.files import remove, write_json, write_jsonl
 from thaw.models.transducer import Transducer
 from thaw.training import environment
 from thaw.units import EVERY, States
@@ -114,12 +114,15 @@ def emit(
 ) -> None:
     """One pass of a model over a split: `record` and, beside it, what `thaw.decoding.emitted` describes.
 
-    Log-probabilities are kept where `scores` asks for them; of `tune_on`, too, which is another pass. UserError of a
-    model that has none: a transducer, a language model.
+    Log-probabilities are kept where `scores` asks for them; of `tune_on`, too, which is another pass. What lay there is
+    of another pass, and goes first, its record before all else: whatever ends this one, nobody takes the two for one.
+    UserError of a model that has none: a transducer, a language model.
     """
     began = time.perf_counter()
     utterances = read_utterances(manifest)
     recogniser = with_head(load_recogniser(model, device, threads, snapshot), utterances, manifest)
+    for name in (record.name, LABELS, SCORES, DEV):
+        remove(record.with_name(name))
     labels: dict[str, list[int]] = {}
     passes = {"split": 0, "dev": 0}
 

@@ -63,13 +63,16 @@ class Pass:
             raise UserError(f"{self.folder}: not emissions of {manifest} as it is now; run the `emit` rule again")
         return read_utterances(manifest)
 
-    def labels(self) -> dict[str, list[int]]:
-        """id -> the labels of its best path; UserError where the file holds something else."""
+    def labels(self, utterances: Iterable[Utterance]) -> dict[str, list[int]]:
+        """id -> the labels of its best path; UserError where the file holds those of others, or something else."""
         path = self.folder / LABELS
         try:
-            return {row["id"]: list(row["labels"]) for row in read_jsonl(path)}
+            found = {row["id"]: list(row["labels"]) for row in read_jsonl(path)}
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: not written by `thaw emit` ({error!r}); run the `emit` rule again") from error
+        if found.keys() != {utterance.id for utterance in utterances}:
+            raise UserError(f"{path}: best paths of other utterances; run the `emit` rule again")
+        return found
 
 
 def read_pass(path: Path) -> Pass:
@@ -82,13 +85,13 @@ def read_pass(path: Path) -> Pass:
 
 
 def write_scores(path: Path, ids: Sequence[str], classes: int, scores: Iterable[LogProbs]) -> None:
-    """Write log-probabilities (T, V) of utterances, in the order of `ids`, whole or not at all."""
+    """Write log-probabilities (T, V) of utterances, those of `ids` in their order, whole or not at all."""
     about = {"emissions": VERSION, "ids": list(ids)}
     size = len(_header(about, len(ids), 0, classes)) + 3 * DIGITS
     frames = np.zeros(len(ids), np.int32)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.seek(8 + size + frames.nbytes)
-        for place, each in enumerate(scores):
+        for place, (_, each) in enumerate(zip(ids, scores, strict=True)):
             frames[place] = len(each)
             file.write(np.ascontiguousarray(each, np.float32).tobytes())
         header = _header(about, len(ids), int(frames.sum()), classes).ljust(size)

@@ -144,7 +144,7 @@ def search(
     if isinstance(spec, GreedySpec):
         decoder = Decoder(lambda scores: greedy(scores, units))
         tuned = time.perf_counter()
-        labels = passed.labels()
+        labels = passed.labels(utterances)
         texts = [(each, tidy(units.decode(labels[each.id]))) for each in utterances]
     else:
 
