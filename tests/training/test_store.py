@@ -88,6 +88,24 @@ def test_it_is_named_by_what_the_front_end_makes_here(tmp_path: Path, monkeypatc
     identity.cache_clear()
 
 
+@pytest.mark.parametrize("case", ["silence", "noise of one bit", "clipping", "another speed", "an odd length"])
+def test_what_few_clips_go_through_is_part_of_the_name(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """A floor below the logarithm, say, is nothing to speech: who moves it must not read what was kept before."""
+    concerned = {
+        "silence": lambda pcm: not pcm.any(),
+        "noise of one bit": lambda pcm: 0 < np.abs(pcm).max() <= 2,
+        "clipping": lambda pcm: (np.abs(pcm.astype(np.float64)) >= 32767).mean() > 0.01,
+        "another speed": lambda pcm: pcm.dtype == np.float32,
+        "an odd length": lambda pcm: len(pcm) % 160 != 0,
+    }[case]
+    name = name_of(FRONTEND)
+    identity.cache_clear()
+    made = store_module.features
+    monkeypatch.setattr(store_module, "features", lambda name, pcm: made(name, pcm) + concerned(pcm))
+    assert name_of(FRONTEND) != name
+    identity.cache_clear()
+
+
 def test_a_second_one_knows_what_the_first_adds(
     tmp_path: Path, clips: list[Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +188,28 @@ def test_it_takes_no_more_than_it_may(tmp_path: Path, clips: list[Utterance], mo
     for index, clip in enumerate(examples.utterances):
         assert np.array_equal(examples.features(index), made_of(clip))
     assert len(examples.cache) == len(clips) - sum(kept)  # what finds no place on disk is kept in memory
+
+
+def test_what_others_rename_while_it_is_weighed_ends_nothing(
+    tmp_path: Path, clips: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process's `store.json`, say, before it has its name."""
+    monkeypatch.setattr(store_module, "WEIGH_BYTES", 0)
+    store = open_store(tmp_path, clips)
+    look = Path.stat
+
+    def renamed(self: Path, **how: Any) -> os.stat_result:
+        found = look(self, **how)
+        if self.suffix == ".part":
+            self.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "stat", renamed)
+    for clip in clips:
+        store.root.mkdir(exist_ok=True)
+        (store.root / f".store.json.{clip.samples}.part").touch()
+        assert store.put(clip.digest, clip.samples, 1.0, made_of(clip))
+    assert_all_there(store, clips)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

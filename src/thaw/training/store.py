@@ -18,6 +18,7 @@ import hashlib
 import mmap
 import os
 import secrets
+import stat
 import threading
 import time
 import weakref
@@ -35,7 +36,7 @@ from thaw.canonical import digest
 from thaw.errors import UserError
 from thaw.files import write_json
 from thaw.frontends import dimension, features
-from thaw.training.augment import at_speed
+from thaw.training.augment import FULL_SCALE, at_speed
 
 FORMAT = 1
 RECORD = np.dtype(
@@ -50,7 +51,9 @@ RECORD = np.dtype(
     ]
 )
 ALIGNMENT = 64  # bytes, at which features begin
-PROBES = (8000, 48000, 192000)  # samples of the noise that a front end is known by
+# The noise that a front end is known by: its samples, and how loud. Of silence, and of what is clipped, features go
+# other ways through a front end than those of speech do.
+PROBES = ((8000, 3000.0), (48000, 3000.0), (192000, 3000.0), (8001, 0.0), (8001, 0.4), (8001, 30000.0))
 LOOK_SECONDS = 1.0  # between two looks for what other processes have added
 WEIGH_BYTES = 64 << 20  # written between two looks at how large the folder has become
 SPARE_BYTES = 1 << 30  # of a disk, that are left free
@@ -60,8 +63,9 @@ SPARE_BYTES = 1 << 30  # of a disk, that are left free
 def identity(frontend: str) -> dict[str, Any]:
     """What decides the bits of a front end's features, at any speed: what it makes of given noise."""
     made = hashlib.blake2b(digest_size=16)
-    for samples in PROBES:
-        pcm = np.random.default_rng(samples).normal(0, 3000, samples).astype(np.int16)
+    for samples, loudness in PROBES:
+        noise = np.random.default_rng(samples).normal(0, loudness, samples)
+        pcm = np.clip(noise.round(), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
         for sound in (pcm, at_speed(pcm, 0.9), at_speed(pcm, 1.1)):
             made.update(features(frontend, sound).tobytes())
     return {
@@ -195,7 +199,7 @@ class Store:
         """Stop to write where what is kept, or the disk, is full."""
         assert self.writer is not None
         self.writer.since_weighed = 0
-        taken = sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+        taken = sum(size_of(Path(folder, name)) for folder, _, names in os.walk(self.root) for name in names)
         disk = os.statvfs(self.root)
         if taken >= self.limit_bytes:
             self.stop(f"fill the {self.limit_bytes / 1e9:g} GB that they may take (execution.features_gb, `thaw gc`)")
@@ -302,6 +306,15 @@ def begun(folder: Path) -> tuple[Path, int]:
     except OSError:
         pass  # a file system without locks: nobody can take it up, so it is ours
     return index, file
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; none of what another process has deleted or renamed meanwhile."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def write_all(file: int, data: bytes, offset: int) -> None:
