@@ -9,7 +9,7 @@ import pytest
 
 from thaw.config.load import load, merged, read_yaml, validate, with_includes
 from thaw.errors import UserError
-from thaw.planning.artifacts import Corpus
+from thaw.planning.corpora import Corpus
 from thaw.planning.plan import resolve
 from thaw.planning.showing import corpus_row
 

@@ -8,7 +8,7 @@ from typing import Any
 from thaw.config.config import Config
 from thaw.config.load import merged, read_yaml, validate
 from thaw.planning.alignments import GmmDecode, alignment_of, gmm_decode_of, lexicon_of, lexicon_problems
-from thaw.planning.artifacts import Manifest
+from thaw.planning.corpora import Manifest
 from thaw.planning.plan import Plan, add_graph, resolve
 
 TOY = Path(__file__).parents[1] / "workflow" / "toy.yaml"

@@ -12,7 +12,7 @@ from tests.corpora.test_clips import source as source  # a fixture
 from tests.planning.test_golden import on
 from thaw.cli import main
 from thaw.planning import layout
-from thaw.planning.artifacts import Corpus
+from thaw.planning.corpora import Corpus
 from thaw.planning.news import corpus_news
 
 

@@ -54,10 +54,11 @@ def _child(root: Path, command: list[str], out: int, versions: dict[str, int]) -
 
     import thaw.config.run
     import thaw.planning.artifacts
+    import thaw.planning.corpora
     import thaw.planning.grid
 
     for name, value in versions.items():
-        for module in (thaw.planning.artifacts, thaw.planning.grid, thaw.config.run):
+        for module in (thaw.planning.corpora, thaw.planning.artifacts, thaw.planning.grid, thaw.config.run):
             if hasattr(module, name):
                 setattr(module, name, value)
     os.chdir(root)

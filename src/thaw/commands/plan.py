@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from thaw.config.sources import OwnSource, Source, Split
     from thaw.planning.amounts import Amount
-    from thaw.planning.artifacts import Manifest
     from thaw.planning.calibration import Calibration, Setting, Timing
+    from thaw.planning.corpora import Manifest
     from thaw.planning.estimate import Line
     from thaw.planning.plan import Plan
 

@@ -16,7 +16,7 @@ from thaw.config.sources import Split
 from thaw.config.strict import semantic
 from thaw.errors import UserError
 from thaw.planning import contents
-from thaw.planning.artifacts import Data, LanguageModel, Manifest
+from thaw.planning.corpora import Data, LanguageModel, Manifest
 
 if TYPE_CHECKING:
     from thaw.config.config import Config

@@ -15,7 +15,8 @@ from thaw.config.decoders import GreedySpec, HybridSpec, JointSpec, PerplexitySp
 from thaw.config.sources import Split
 from thaw.config.starts import BEST
 from thaw.planning import artifacts
-from thaw.planning.artifacts import Decode, Manifest, Run
+from thaw.planning.artifacts import Decode, Run
+from thaw.planning.corpora import Manifest
 
 DEV = "dev"  # what decoders are tuned on
 

@@ -19,8 +19,9 @@ from thaw.config.sources import Split, SyntheticSource
 from thaw.config.starts import BEST
 from thaw.planning.alignments import Alignment, GmmDecode
 from thaw.planning.amounts import NO_TERMS, Amount, Quantity, total
-from thaw.planning.artifacts import Corpus, Decode, Manifest, Run
+from thaw.planning.artifacts import Decode, Run
 from thaw.planning.calibration import Calibration, Setting, freeze_key, setting_of
+from thaw.planning.corpora import Corpus, Manifest
 from thaw.planning.emissions import Emission, asks_the_model, kept
 from thaw.planning.federated import speakers_of
 from thaw.planning.plan import Plan

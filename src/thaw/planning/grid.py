@@ -24,7 +24,8 @@ from thaw.config.tasks import FramesSpec
 from thaw.config.units import CharacterUnits, WordUnits
 from thaw.planning import contents
 from thaw.planning.alignments import Alignment, alignment_of
-from thaw.planning.artifacts import Checkpoint, Corpus, CountedUnits, Data, Manifest, Part, Probe, Run
+from thaw.planning.artifacts import Checkpoint, Probe, Run
+from thaw.planning.corpora import Corpus, CountedUnits, Data, Manifest, Part
 from thaw.planning.folds import folds_of, whole_name
 from thaw.planning.plan import Study, decodes, with_origins
 

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from thaw.config import starts
 from thaw.planning.alignments import Alignment, GmmDecode, Graph, Lexicon
-from thaw.planning.artifacts import (
-    Checkpoint,
-    Corpus,
-    CountedUnits,
-    Data,
-    Decode,
-    Evidence,
-    LanguageModel,
-    Manifest,
-    Part,
-    Probe,
-    Run,
-)
+from thaw.planning.artifacts import Checkpoint, Decode, Evidence, Probe, Run
+from thaw.planning.corpora import Corpus, CountedUnits, Data, LanguageModel, Manifest, Part
 from thaw.planning.emissions import Emission
 
 RESULTS = "results"

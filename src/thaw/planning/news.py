@@ -8,8 +8,8 @@ from pathlib import Path
 from thaw.corpora.clips import STAMPS, replaced
 from thaw.files import json_object
 from thaw.planning import layout
-from thaw.planning.artifacts import Corpus
 from thaw.planning.contents import of_file
+from thaw.planning.corpora import Corpus
 
 SHOWN = 6
 

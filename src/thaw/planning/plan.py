@@ -14,19 +14,8 @@ from thaw.config.starts import BEST
 from thaw.exhibits.spec import Place
 from thaw.planning import contents
 from thaw.planning.alignments import Alignment, GmmDecode, Graph, Lexicon, graph_of
-from thaw.planning.artifacts import (
-    Checkpoint,
-    Corpus,
-    CountedUnits,
-    Data,
-    Decode,
-    Evidence,
-    LanguageModel,
-    Manifest,
-    Part,
-    Probe,
-    Run,
-)
+from thaw.planning.artifacts import Checkpoint, Decode, Evidence, Probe, Run
+from thaw.planning.corpora import Corpus, CountedUnits, Data, LanguageModel, Manifest, Part
 from thaw.planning.emissions import Emission, emissions_of
 from thaw.planning.folds import expanded
 from thaw.planning.limits import check

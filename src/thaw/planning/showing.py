@@ -31,7 +31,8 @@ from thaw.exhibits.together import exhibits as exhibits_of
 from thaw.exhibits.together import together
 from thaw.planning import layout
 from thaw.planning.alignments import GmmDecode
-from thaw.planning.artifacts import Decode, Manifest, Probe, Run
+from thaw.planning.artifacts import Decode, Probe, Run
+from thaw.planning.corpora import Manifest
 from thaw.planning.folds import fold_of, whole_name
 from thaw.planning.plan import Plan, Study, Transfer
 from thaw.report.page import ReportExhibit, ReportSpec
