@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -242,6 +244,9 @@ def test_log_probabilities_go_where_asked_for_once_all_have_searched_them() -> N
     waiting = next(decode for decode in NOW.decodes.values() if emission_of(decode) == other)
     Path(layout.decode(waiting, "hypotheses.jsonl")).unlink()
     killed = put(f"{layout.emission(other)}/.scores.safetensors.12.part")
+    long_ago = time.time() - 2 * gc.WRITING_SECONDS
+    os.utime(killed, (long_ago, long_ago))
+    put(f"{layout.emission(other)}/.dev.safetensors.13.part")  # of a job that goes on, whose Snakemake was killed
     before = files()
     call("config.yaml", yes=True)
     assert files() == before

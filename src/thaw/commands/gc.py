@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 HELP = "list results that no given config names, and delete them with --yes"
 EXAMPLE = "thaw gc --config config/config.yaml config/paper.yaml"
 DOWNLOADS = "files"  # what `thaw fetch` got or made, in a corpus's folder
+WRITING_SECONDS = 3600.0  # half a file that was written to since then may be at work: a job outlives its Snakemake
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +139,9 @@ def searched(plans: Iterable[Plan]) -> Iterator[Item]:
     for id, done in sorted(asked.items()):
         folder = Path(layout.EMISSIONS) / id
         found = [*folder.glob(".*.part"), *(folder.glob("*.safetensors") if done else ())]
-        yield from (Item(path, size(path)) for path in sorted(found))
+        for path in sorted(found):
+            writing = path.suffix == ".part" and time.time() - path.lstat().st_mtime < WRITING_SECONDS
+            yield Item(path, foreign="somebody may be writing it") if writing else Item(path, size(path))
 
 
 def _others(root: Path, names: set[str]) -> list[Path]:
