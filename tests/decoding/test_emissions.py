@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from tests.decoding import toy
@@ -26,6 +27,7 @@ from thaw.decoding.searching import Files, search
 from thaw.decoding.spread import spread
 from thaw.errors import UserError
 from thaw.files import read_json, read_jsonl, write_jsonl
+from thaw.models import LayeredModel
 
 GREEDY = GreedySpec(kind="greedy")
 TUNED = BeamSpec(kind="beam", beam=20, tune=TuningSpec(steps=4, nbest=10))
@@ -223,6 +225,15 @@ def test_a_mistaken_pass_leaves_what_is_there(folder: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match="no such file"):
         emit(tmp_path / "model.safetensors", folder / "test.jsonl", record, device="cpu")
     assert search(GREEDY, read_pass(record), folder / "test.jsonl", Files())
+
+
+def test_a_gpu_that_is_full_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    def full(*arguments: Any, **how: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(LayeredModel, "forward", full)
+    with pytest.raises(UserError, match=r"out of GPU memory with 6 utterances of up to 64 frames; let fewer jobs"):
+        emit(model_of(folder), folder / "test.jsonl", tmp_path / "emissions.json", device="cpu")
 
 
 def test_best_paths_of_other_utterances_are_refused(folder: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -6,6 +6,7 @@ Shapes: B batch, T frames, F features, V classes (alphabet + blank; blank is the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -96,7 +97,7 @@ class Recogniser:
         """A batch that `done` layers have made, after `upto` layers."""
         if batch.x.shape[1] == 0:
             return batch
-        with torch.inference_mode():
+        with torch.inference_mode(), enough_memory(batch):
             x, lengths = self.model(*self._there(batch), done=done, upto=upto)
         return Features(x.cpu(), lengths.cpu())
 
@@ -106,7 +107,7 @@ class Recogniser:
         """
         if batch.x.shape[1] == 0:
             return torch.zeros(len(batch.x), 1, 1, device=self.device), batch.lengths.to(self.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), enough_memory(batch):
             x, frames = self.model(*self._there(batch), done=done, upto=len(self.model.trunk))
         return x, frames
 
@@ -119,7 +120,7 @@ class Recogniser:
             raise UserError("a transducer has no scores of single frames: decode it greedily")
         if batch.x.shape[1] == 0:
             return [np.zeros((0, self.classes), np.float32) for _ in batch.x]
-        with torch.inference_mode():
+        with torch.inference_mode(), enough_memory(batch):
             logits, frames = self.model(*self._there(batch), done=done, lang=self.lang)
             scores = logits.float().log_softmax(dim=-1).cpu().numpy()
         return [score[:count].copy() for score, count in zip(scores, frames.tolist(), strict=True)]
@@ -127,6 +128,17 @@ class Recogniser:
     def _there(self, batch: Features) -> tuple[Tensor, Tensor]:
         """A copy on the device, which a layer may write to: the batch may be used again."""
         return batch.x.to(self.device, copy=True), batch.lengths.to(self.device)
+
+
+@contextmanager
+def enough_memory(batch: Features) -> Iterator[None]:
+    """UserError, and what to do, where a GPU has too little for a batch."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        size = f"{batch.x.shape[0]} utterances of up to {batch.x.shape[1]} frames"
+        cure = "let fewer jobs have the GPU at once (gpu_share of the profile), or take --device cpu"
+        raise UserError(f"out of GPU memory with {size}; {cure}") from error
 
 
 def load_recogniser(path: Path, device: str = "auto", threads: int = 1, snapshot: str = BEST) -> Recogniser:
