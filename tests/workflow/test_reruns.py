@@ -74,7 +74,21 @@ WIDE = {"kind": "beam", "beam": 20, "language_model": {"order": 2}}
 EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
     # nothing: how work is done is no part of a result
     "workers, threads, limits, device, attempts": (
-        {"execution": {"threads": 2, "runtime_minutes": 9, "checkpoint_seconds": 5.0, "attempts": 7, "device": "cpu"}},
+        {
+            "execution": {
+                "workers": 3,
+                "threads": 2,
+                "runtime_minutes": 9,
+                "checkpoint_seconds": 5.0,
+                "attempts": 7,
+                "device": "cpu",
+                "tensorboard": True,
+            }
+        },
+        NOTHING,
+    ),
+    "another place for kept features, and no room there": (
+        {"execution": {"features": "elsewhere/features", "features_gb": 0.0}},
         NOTHING,
     ),
     "another place for unfinished trainings": ({"execution": {"state": "elsewhere/state"}}, NOTHING),
@@ -152,6 +166,7 @@ EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"decoders": {"wide": WIDE}, "studies": {"freezing": {"decoders": ["greedy", "lm", "wide"]}}},
         decoded(ALL, "wide") | RATES,  # with the emissions and the language model that are there
     ),
+    "a decoder less": ({"studies": {"freezing": {"decoders": ["greedy"]}}}, RATES),
     "the range of alpha": ({"decoders": {"lm": {"tune": {"alpha": [0.0, 2.0]}}}}, decoded(ALL, "lm") | RATES),
     "the range of beta": ({"decoders": {"lm": {"tune": {"beta": [0.0, 2.0]}}}}, decoded(ALL, "lm") | RATES),
     "the order of the language model": (
@@ -249,8 +264,9 @@ def test_a_version_of_the_code(finished: Workspace, version: str, expected: set[
 
 def test_how_snakemake_is_called(finished: Workspace, tmp_path: Path) -> None:
     (tmp_path / "profile.yaml").write_text(
-        "jobs: 9\nretries: 4\nprintshellcmds: true\nset-threads: {train: 2}\n"
-        "default-resources: {runtime: 60}\nset-resources: {train: {mem_mb: 9, runtime: 5}}\n"
+        "jobs: 9\nretries: 4\nprintshellcmds: true\nset-threads: {train: 2, emit_scores: 2, search: 8}\n"
+        "default-resources: {runtime: 60}\nresources: [gpu_share=100]\nset-resources:\n"
+        "  train: {mem_mb: 9, runtime: 5, gpu_share: 25}\n  emit: {gpu_share: 25}\n  emit_scores: {gpu_share: 25}\n"
     )
     assert listed(finished, "--profile", str(tmp_path), "--verbose") == Counter()
 
