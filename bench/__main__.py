@@ -110,6 +110,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in BENCHES]:
         parser.error(f"no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    if arguments.write and not arguments.write.is_file():  # said now, and not when the first bench has run
+        parser.error(f"--write {arguments.write}: no such file")
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     summary, failed = [], 0

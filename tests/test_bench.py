@@ -97,11 +97,26 @@ def test_only_the_named_block_changes() -> None:
     assert "here.\n\n```text\na \\1 figure\n```\n\n- x: 1 (aim: at most 2)\n" in new
 
 
-def test_the_page_on_speed_holds_benches_that_exist() -> None:
-    text = (REPOSITORY / "docs" / "speed.md").read_text()
-    names = names_in(text)
-    assert set(names) <= set(BENCHES)
-    assert len(names) == len(set(names)) == text.count("<!-- end ")
+def test_a_document_that_is_not_there_is_missed_before_anything_runs(tmp_path: Path) -> None:
+    done = bench("audio", "--toy", "--out", tmp_path / "out", "--write", tmp_path / "sped.md")
+    assert done.returncode == 2
+    assert f"--write {tmp_path / 'sped.md'}: no such file" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_documents_hold_what_benches_that_exist_have_printed() -> None:
+    blocks: list[str] = []
+    for path in sorted((REPOSITORY / "docs").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        names = names_in(text)
+        assert set(names) <= set(BENCHES), path
+        assert len(names) == len(set(names)) == text.count("<!-- end "), path
+        for name in names:
+            printed = text.split(f"<!-- bench {name} -->")[1].split(f"<!-- end {name} -->")[0]
+            assert printed.strip(), f"{path}: nothing of {name}"
+        blocks += names
+    assert {"speed.md", "features.md"} <= {path.name for path in (REPOSITORY / "docs").glob("*.md")}
+    assert {"limits", "before", "waiting"} <= set(blocks)
 
 
 # --- models ---------------------------------------------------------------------------------------
