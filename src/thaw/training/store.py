@@ -209,7 +209,8 @@ class Store:
     def stop(self, why: str) -> None:
         """Keep no more, and say it."""
         self.full = True
-        self.say(f"features in {self.root} {why}: what is not there yet is computed in every epoch")
+        rest = "others are kept in memory, as far as that goes, or computed in every epoch"
+        self.say(f"features in {self.root} {why}: {rest}")
 
     # --- what is there ------------------------------------------------------------------------
 
