@@ -87,6 +87,21 @@ def test_what_takes_too_much_memory_is_computed_anew(splits: list[Examples], mon
     assert computed_once(prepared(run), run, splits, CPU) == 0
 
 
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_memory_is_that_of_the_frames_before_others_are_left_out(
+    done: int, splits: list[Examples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer that takes every second frame halves what is kept behind it, and nothing of what is kept before."""
+    run = blstm(done, subsample=[1, 2, 2])
+    splits = mel(splits, run.model.frontend)
+    model = prepared(run).model
+    kept = [Activations(split, model, done, CPU, "fp32", False) for split in splits]
+    needed = sum(each.features(index).nbytes for each in kept for index in range(len(each)))
+    for share, layers in ((1.1, done), (0.9, 0)):
+        monkeypatch.setattr(activations, "MOST_BYTES", share * needed)
+        assert computed_once(prepared(run), run, splits, CPU) == layers
+
+
 def test_an_utterance_has_the_same_bits_whoever_asks_first(splits: list[Examples]) -> None:
     run = recipe(FREEZE)
     surgery = prepared(run)

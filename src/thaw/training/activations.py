@@ -34,11 +34,13 @@ def computed_once(surgery: Surgery, recipe: RunRecipe, splits: Sequence[Examples
     count = constant_layers(surgery, recipe)
     if not count:
         return 0
-    first = splits[0].batch([0]).to(device)
+    longest = splits[0].batch([len(splits[0]) - 1]).to(device)
     with torch.no_grad():
-        x, _ = surgery.model(first.x, first.lengths, upto=count)
+        x, lengths = surgery.model(longest.x, longest.lengths, upto=count)
+    # Layers behind these may leave out frames; the longest utterance says how many, to the least rounding.
+    rate = int(lengths[0]) / max(1, recipe.model.frames(splits[0].utterances[-1].samples))
     frames = sum(recipe.model.frames(utterance.samples) for split in splits for utterance in split.utterances)
-    return count if 4 * x.shape[2] * frames <= MOST_BYTES else 0
+    return count if 4 * x.shape[2] * rate * frames <= MOST_BYTES else 0
 
 
 def constant_layers(surgery: Surgery, recipe: RunRecipe) -> int:
