@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from thaw.audio.listing import Clip
 from thaw.audio.shards import ShardFiles, write_shard
 from thaw.audio.wav import wav_header
 from thaw.commands import manifest as verb
-from thaw.config.models import DeepSpeechSpec
+from thaw.config.conformer import ConformerSpec
+from thaw.config.models import DeepSpeechSpec, ModelSpec
 from thaw.config.schema import AudioSpec, TextSpec
 from thaw.corpora.manifest import SHARED_SPEAKERS, Built, Shard, build, manifest_sha256, read_manifest
 from thaw.errors import UserError
@@ -55,7 +57,7 @@ class Corpus:
         for split in ("train", "dev", "test"):
             self.add(f"good-{split}", split)
 
-    def build(self, models: list[DeepSpeechSpec] | None = None, text: TextSpec = TEXT) -> Built:
+    def build(self, models: Sequence[ModelSpec] = (), text: TextSpec = TEXT) -> Built:
         utterances = listing(self.folder / "utterances.jsonl", self.rows)
         shard = Shard(self.folder / "0.jsonl", self.folder / "0.wav")
         write_jsonl(shard.index, self.index)
@@ -141,6 +143,20 @@ def test_every_model_must_be_able_to_align(corpus: Corpus) -> None:
     corpus.add("x", "train", "schnell", samples_of(15))
     assert not corpus.build([MODEL]).rejects
     assert made_reasons(corpus.build([MODEL, Slow(kind="deepspeech")]))["x"][1] == "required 8 frames, available 7"
+
+
+def test_a_transducer_has_room_for_any_text_in_one_frame(corpus: Corpus) -> None:
+    """80 ms a frame, and seven letters a frame: CTC could align none of it."""
+    stacking = {"kind": "conformer", "variant": "mini-S", "causal": True, "stack": 2}
+    ctc, transducer = (ConformerSpec.model_validate({**stacking, "head": head}) for head in ("ctc", "rnnt"))
+    corpus.fill()
+    corpus.add("fast", "train", "schnell", 1280)
+    corpus.add("nothing", "train", "schnell", 256)
+    assert made_reasons(corpus.build([ctc]))["fast"][1] == "required 8 frames, available 1"
+    assert made_reasons(corpus.build([transducer])) == {
+        "nothing": ("transcript longer than its audio", "required 8 frames, available 0")
+    }
+    assert {"head"} < {*ConformerSpec.frame_fields}  # or the two would share a manifest
 
 
 def test_counts(corpus: Corpus) -> None:

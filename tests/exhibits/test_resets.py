@@ -177,6 +177,16 @@ def test_the_table_marks_what_is_ambient(spec: ExhibitSpec) -> None:
     assert len([row for row in values if row["row"] == "run"]) == 3 * (1 + 2 * len(STACK))
 
 
+@pytest.mark.parametrize(("seeds", "said", "agree"), [(1, "one random seed", 0), (2, "2 random seeds", 2)])
+def test_with_few_seeds_the_table_says_so(spec: ExhibitSpec, seeds: int, said: str, agree: int) -> None:
+    """With two, ranks have a spread and one pair to agree; with one, neither, and no p."""
+    (block,) = json.loads(draw_ranks(spec.model_copy(update={"runs": spec.runs[:seeds]}))["json"])["blocks"]
+    assert f", {said}. Penalty" in block["notes"][0]
+    assert sum("between seeds" in note for note in block["notes"]) == agree
+    penalty, rank = (block["rows"][0][column]["text"] for column in (1, 2))
+    assert ("±" in rank, "(" in penalty) == (seeds > 1, seeds > 1)
+
+
 def test_churn_is_over_the_largest_of_a_module(spec: ExhibitSpec) -> None:
     rows = {(one.run.seed, one.layer): one for one in read_churn(spec)}
     assert [rows[2, layer].churn for layer in STACK[1:4]] == [1 / 3, 2 / 3, 1.0]

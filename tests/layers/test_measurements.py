@@ -43,8 +43,14 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Examples:
 
 
 def test_churn_is_the_norm_of_the_change_of_weight_matrices_alone() -> None:
-    first = {"layers.a.weight": torch.ones(2, 3), "layers.a.bias": torch.zeros(2), "layers.b.weight": torch.ones(1, 1)}
+    first = {
+        "layers.a.weight": torch.ones(2, 3),
+        "layers.a.bias": torch.zeros(2),
+        "layers.a.attention.u": torch.zeros(2, 1, 3),  # a bias of each head
+        "layers.b.weight": torch.ones(1, 1),
+    }
     later = {
+        "layers.a.attention.u": torch.ones(2, 1, 3),
         "layers.a.weight": torch.full((2, 3), 3.0),
         "layers.a.bias": torch.ones(2),
         "layers.b.weight": torch.ones(1, 1),

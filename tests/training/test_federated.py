@@ -190,6 +190,8 @@ def test_a_batch_norm_wants_a_policy(bench: Bench) -> None:
     variances = [tensor for name, tensor in tensors.items() if name.endswith("running_var")]
     assert variances
     assert not any(torch.equal(variance, torch.ones_like(variance)) for variance in variances)
+    record = read_json(average.outputs("average")["record"])["federated"]
+    assert record["bytes_up"] == record["bytes_down"] == 3 * sum(t.numel() * t.element_size() for t in tensors.values())
 
 
 def test_a_model_without_hidden_units_has_none_to_leave_out(bench: Bench) -> None:

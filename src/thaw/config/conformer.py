@@ -42,7 +42,7 @@ class ConformerSpec(Strict):
     {first: convolution, causal: true, stack: 4}, with a `kernel` of 15 and a `left_context`.
     """
 
-    frame_fields: ClassVar[tuple[str, ...]] = ("kind", "stack")
+    frame_fields: ClassVar[tuple[str, ...]] = ("kind", "stack", "head")
 
     kind: Literal["conformer"]
     variant: Literal["S", "M", "L", "mini-S", "mini-M", "mini-L"] = "L"

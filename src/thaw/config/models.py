@@ -6,6 +6,7 @@ Sizes are counts; a *frame* is one output step of the model, the unit CTC aligns
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -27,7 +28,7 @@ class DeepSpeechSpec(Strict):
     Source: mozilla/DeepSpeech v0.7.4, training/deepspeech_training/train.py.
     """
 
-    frame_fields: ClassVar[tuple[str, ...]] = ("kind",)  # all that `frames` depends on
+    frame_fields: ClassVar[tuple[str, ...]] = ("kind",)  # all that `frames` and `room` depend on
 
     kind: Literal["deepspeech"]
     hidden: Size = 2048
@@ -125,6 +126,20 @@ ModelSpec = Annotated[
 ]
 
 
+def transduces(spec: ModelSpec) -> bool:
+    """Whether a model is a transducer."""
+    return isinstance(spec, ConformerSpec) and spec.head == "rnnt"
+
+
+def room(spec: ModelSpec, samples: int) -> float:
+    """How many labels `samples` at 16 kHz have room for, a blank between two equal ones counted: one in each frame.
+
+    A transducer says as many as it likes in one; no model says any without a frame.
+    """
+    frames = spec.frames(samples)
+    return math.inf if frames and transduces(spec) else frames
+
+
 def hidden_layers(spec: ModelSpec) -> tuple[str, ...]:
     """The layers with hidden units that a network can do without (`thaw.models.layered.HiddenUnits`)."""
     return spec.hidden_layers if isinstance(spec, ConformerSpec) else ()
@@ -183,10 +198,9 @@ def misfit(spec: ModelSpec, task: TaskSpec, langs: Collection[str] = ()) -> str:
         return f"a {spec.kind} learns {'language-model' if reads else 'from speech'}, not {task.kind}"
     if langs and reads:
         return "a language model has one language: leave corpora out"
-    transduces = isinstance(spec, ConformerSpec) and spec.head == "rnnt"
-    if transduces != (task.kind == "rnnt"):
-        wanted = "rnnt and no other" if transduces else "anything but rnnt"
-        return f"a {spec.kind} {'with' if transduces else 'without'} head: rnnt learns {wanted}, not {task.kind}"
+    if transduces(spec) != (task.kind == "rnnt"):
+        wanted = "rnnt and no other" if transduces(spec) else "anything but rnnt"
+        return f"a {spec.kind} {'with' if transduces(spec) else 'without'} head: rnnt learns {wanted}, not {task.kind}"
     if task.kind == "frames" and task.drawn and not isinstance(spec, DnnSpec):
         return f"a {spec.kind} hears frames in their order: leave drawn out, or take a dnn"
     decodes = heads_beside(spec) > 1

@@ -17,7 +17,7 @@ from typing import Any
 from thaw.audio.listing import Clip, read_listing
 from thaw.audio.wav import SAMPLE_RATE, Pcm, check_shard, clip_digest, is_shard, not_ours, read_pcm
 from thaw.canonical import canonical_json
-from thaw.config.models import ModelSpec
+from thaw.config.models import ModelSpec, room
 from thaw.config.schema import SPLITS, TextSpec
 from thaw.corpora.listing import UNKNOWN
 from thaw.errors import UserError
@@ -236,7 +236,7 @@ def _row(clip: Clip, place: _Place, text: TextSpec, models: Sequence[ModelSpec],
         return _reject(clip, "character outside the alphabet", describe(error.characters))
     if not normal:
         return _reject(clip, "empty transcript")
-    required, available = ctc_frames(normal), min(model.frames(place.samples) for model in models)
+    required, available = ctc_frames(normal), min(room(model, place.samples) for model in models)
     if clip.split != "test" and required > available:
         detail = f"required {required} frames, available {available}"
         return _reject(clip, "transcript longer than its audio", detail)

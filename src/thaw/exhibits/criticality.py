@@ -72,8 +72,9 @@ def _ranked(spec: ExhibitSpec, cells: Sequence[ResetCell]) -> Block:
               for text in (f"penalty [{level_text(spec.scoring.level)}] (p)", "rank")]  # fmt: skip
     found = base.estimate
     rate = bounds_text(base.measure, found.rate, found.low, found.high)
+    seeds = "one random seed" if found.seeds == 1 else f"{found.seeds} random seeds"
     notes = [
-        f"As trained: {base.measure.name} {rate} %, {found.seeds} random seeds. Penalty: points above it, of the same "
+        f"As trained: {base.measure.name} {rate} %, {seeds}. Penalty: points above it, of the same "
         f"trainings; ambient (a): below {100 * AMBIENT:.0f} % of it. Bold: p < {SIGNIFICANT}.",
         "Rank: 1 is the most critical layer; mean over seeds ± standard deviation (lowest to highest).",
         family_text(len(base.run.stack)),

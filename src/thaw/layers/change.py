@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from thaw.models.layered import layer_of
+from thaw.probing.churn import is_matrix
 
 
 def churn(first: Mapping[str, Tensor], later: Mapping[str, Tensor], layers: Sequence[str]) -> dict[str, float]:
-    """Layer -> Frobenius norm of the change of its weight matrices, all together; vectors and buffers are left out."""
+    """Layer -> Frobenius norm of the change of its weight matrices, all together; biases and buffers are left out."""
     return {layer: math.sqrt(_squares(first, later, layer)) for layer in layers}
 
 
@@ -25,5 +26,5 @@ def relative_churn(first: Mapping[str, Tensor], later: Mapping[str, Tensor], lay
 
 
 def _squares(first: Mapping[str, Tensor], later: Mapping[str, Tensor], layer: str) -> float:
-    names = [name for name, tensor in first.items() if layer_of(name) == layer and tensor.ndim > 1]
+    names = [name for name, tensor in first.items() if layer_of(name) == layer and is_matrix(name, tensor)]
     return math.fsum(float((later[name].double() - first[name].double()).square().sum()) for name in names)

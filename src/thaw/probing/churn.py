@@ -24,13 +24,18 @@ def churn(now: Mapping[str, Tensor], first: Mapping[str, Tensor]) -> list[dict[s
     """
     rows = []
     for name, weight in now.items():
-        if weight.ndim < 2 or not name.rpartition(".")[2].startswith("weight") or name not in first:
+        if not is_matrix(name, weight) or name not in first:
             continue
         module = name.split(".", 2)[2].removesuffix(".weight")
         moved = torch.linalg.vector_norm(weight.double() - first[name].double())
         began = torch.linalg.vector_norm(first[name].double())
         rows.append({"layer": layer_of(name), "module": module, "norm": float(moved), "first": float(began)})
     return rows
+
+
+def is_matrix(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor of a `state_dict` is a weight matrix: no vector, no bias for each of several heads."""
+    return tensor.ndim > 1 and name.rpartition(".")[2].startswith("weight")
 
 
 def churn_of_run(

@@ -116,6 +116,7 @@ class Clients:
             diverged = str(error)
         audio, sums = central.progress.audio_seconds, central.progress.sums
         trained = {} if diverged else {n: p.detach().cpu() for n, p in self.model.named_parameters() if p.requires_grad}
+        buffers = {name: value.detach().cpu().clone() for name, value in self.buffers().items()}
         facts = {
             "loss": sums.loss,
             "utterances": sums.utterances,
@@ -125,12 +126,11 @@ class Clients:
             "non_finite": sums.non_finite,
             "audio_seconds": audio,
             "down": sum(value.numel() * value.element_size() for value in self.model.state_dict().values()),
-            "up": sum(value.numel() * value.element_size() for value in trained.values()),
+            "up": sum(value.numel() * value.element_size() for sent in (trained, buffers) for value in sent.values()),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "said": said,
             "diverged": diverged,
         }
-        buffers = {name: value.detach().cpu().clone() for name, value in self.buffers().items()}
         return Update(name, trained, buffers, cuts, len(self.examples[name]), facts)
 
     def central(self, name: str, said: list[str]) -> Central:
