@@ -185,6 +185,7 @@ def test_with_few_seeds_the_table_says_so(spec: ExhibitSpec, seeds: int, said: s
     assert sum("between seeds" in note for note in block["notes"]) == agree
     penalty, rank = (block["rows"][0][column]["text"] for column in (1, 2))
     assert ("±" in rank, "(" in penalty) == (seeds > 1, seeds > 1)
+    assert any("Holm" in note or "Bold" in note for note in block["notes"]) == (seeds > 1)
 
 
 def test_churn_is_over_the_largest_of_a_module(spec: ExhibitSpec) -> None:

@@ -75,14 +75,20 @@ def _ranked(spec: ExhibitSpec, cells: Sequence[ResetCell]) -> Block:
     seeds = "one random seed" if found.seeds == 1 else f"{found.seeds} random seeds"
     notes = [
         f"As trained: {base.measure.name} {rate} %, {seeds}. Penalty: points above it, of the same "
-        f"trainings; ambient (a): below {100 * AMBIENT:.0f} % of it. Bold: p < {SIGNIFICANT}.",
+        f"trainings; ambient (a): below {100 * AMBIENT:.0f} % of it.{_bold(cells)}",
         "Rank: 1 is the most critical layer; mean over seeds ± standard deviation (lowest to highest).",
-        family_text(len(base.run.stack)),
+        *([family_text(len(base.run.stack))] if _bold(cells) else []),
     ]
     for to in kinds:
         if (agreed := agreement(ranked[to])) is not None:
             notes.append(f"{KINDS[to]}: rank correlation (Spearman) between seeds {agreed:.2f}, mean of all pairs.")
     return Block(base.run.label, "Layer", tuple(titles), tuple(rows), tuple(notes))
+
+
+def _bold(cells: Sequence[ResetCell]) -> str:
+    """What bold says, where there are tests: one training alone has none."""
+    tested = any(cell.penalty is not None and cell.penalty.p is not None for cell in cells)
+    return f" Bold: p < {SIGNIFICANT}." if tested else ""
 
 
 def penalty_cell(cell: ResetCell, base: ResetCell) -> Printed:
