@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from tests.training.conftest import ALPHABET, sentences, write_split
 from thaw.cli import main
 from thaw.config.evidence import EvidenceSpec
+from thaw.config.load import load, merged, read_yaml, validate
 from thaw.config.models import DeepSpeechSpec
 from thaw.config.probes import ProbeSpec, each_layer
 from thaw.errors import UserError
@@ -18,12 +20,17 @@ from thaw.files import read_json, read_jsonl, write_jsonl
 from thaw.layers.evidence import Question, gather
 from thaw.layers.predictors import PREDICTORS
 from thaw.models import LayeredModel, build, save_model, save_tensors
+from thaw.planning import layout
+from thaw.planning.grid import manifest_of
+from thaw.planning.plan import resolve
 from thaw.probing.probe import probe
 
 SPEC = DeepSpeechSpec(kind="deepspeech", hidden=12, context=1)
 LAYERS = ["layer_1", "layer_2", "layer_3", "lstm", "layer_5"]
 RUN: dict[str, Any] = {"seed": 1, "start": "scratch", "reset": [], "output_rows": "fresh", "corpora": ["toy"]}
 META = {"model": SPEC.model_dump(mode="json"), "alphabet": ALPHABET, "run": RUN, "epoch": 3}
+TOY = Path(__file__).parents[1] / "workflow" / "toy.yaml"
+PASTED = {"studies": {"freezing": {"treatments": ["scratch", "frozen-0", "frozen-2", "frozen-by-depth"]}}}
 LITTLE = EvidenceSpec(draws=2, utterances=6, head_epochs=2)
 
 
@@ -168,3 +175,33 @@ def test_the_command_prints_a_treatment(folder: Path, capsys: pytest.CaptureFixt
         assert said in capsys.readouterr().err
     assert main(["layers", str(folder / "run"), "--target", "nowhere"]) == 2
     assert "'nowhere' is no file and no corpus of the config" in capsys.readouterr().err
+
+
+def test_the_command_finds_a_run_by_its_name_and_manifests_by_corpora(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The beginning of a run's name, a corpus of the config; resets are judged on dev of the corpus it learnt from."""
+    config = load([TOY])
+    plan = resolve(config)
+    [source] = [run for run in plan.runs.values() if run.treatment == "source"]
+    manifests = {name: manifest_of(name, SPEC, config) for name in ("english", "german")}
+    (tmp_path / "config").symlink_to(Path("config").absolute())
+    monkeypatch.chdir(tmp_path)
+    words = ["layers", "english-deepspeech", "--target", "german", "--config", str(TOY), "--freeze", "2"]
+    words += ["--evidence", LITTLE.model_dump_json()]
+    model = Path(layout.run(source, "model.safetensors"))
+    model.parent.mkdir(parents=True)
+    save_model(model, network(1, 0.1), {**META, "run": {**RUN, "corpora": [manifests["english"].hash]}})
+    assert main(words) == 2
+    assert "the manifest of german is not made yet: snakemake results/manifests/german-" in capsys.readouterr().err
+    for name, split in (("german", "train"), ("english", "dev")):
+        path = Path(layout.manifest(manifests[name], f"{split}.jsonl"))
+        path.parent.mkdir(parents=True)
+        write_split(path.parent, split, sentences(split, 6))
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "not known" not in printed  # resets neither
+    assert "  frozen-by-depth: {start: source, reset: [output], freeze: [layer_1, layer_2]}" in printed
+    pasted = yaml.safe_load(printed[printed.index("treatments:") :].split("\n\n")[0])
+    again = resolve(validate(merged(merged(read_yaml(TOY), pasted), PASTED)))
+    assert "frozen-by-depth" in {run.treatment for run in again.runs.values()}
