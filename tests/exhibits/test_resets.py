@@ -12,7 +12,7 @@ import pytest
 
 from thaw.errors import UserError
 from thaw.exhibits import reset_findings
-from thaw.exhibits.churn import ChurnFigure, read_churn
+from thaw.exhibits.churn import ChurnFigure, read_churn, titles
 from thaw.exhibits.criticality import agreement, draw_modules, draw_ranks, draw_steps, ranks, whole_layers
 from thaw.exhibits.resets import ResetPlace, mean_counts, place_of, read_resets
 from thaw.exhibits.spec import EXHIBIT_VERSION, ExhibitSpec, ProbeRow, RunRow
@@ -194,6 +194,10 @@ def test_churn_is_over_the_largest_of_a_module(spec: ExhibitSpec) -> None:
     drawn = ChurnFigure("Churn").draw(spec)
     (row, *_) = csv.DictReader(io.StringIO(drawn["csv"].decode()))
     assert (row["norm_moved"], row["norm_first"], row["relative"]) == ("1", "2", "0.5")
+    title, note = titles(spec, "Churn", read_churn(spec))
+    assert (title, "band: lowest and highest" in note) == ("Churn: S", True)
+    one = spec.model_copy(update={"runs": spec.runs[:1]})
+    assert titles(one, "Churn", read_churn(one))[1].endswith("one training, and true of that alone")
 
 
 def test_a_study_without_probes_says_so(spec: ExhibitSpec) -> None:

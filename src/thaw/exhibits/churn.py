@@ -84,10 +84,18 @@ class ChurnFigure:
                 _panel(axis, rows)
             for axis in axes.flat[len(modules) :]:
                 axis.set_axis_off()
-            what = "norm of how far weights moved, over the largest of the module; band: lowest and highest random seed"
-            figure_titled(figure, self.title, f"{spec.note}; {what}")
+            figure_titled(figure, *titles(spec, self.title, every))
             drawn = figure_bytes(figure)
         return drawn | {"csv": as_csv(COLUMNS, (_row(spec, one) for one in every))}
+
+
+def titles(spec: ExhibitSpec, title: str, every: Sequence[Moved]) -> tuple[str, str]:
+    """The title of a figure, with the model that it is of, and the line below."""
+    seeds = {moved.run.seed for moved in every}
+    who = "band: lowest and highest random seed" if len(seeds) > 1 else "one training, and true of that alone"
+    label = ", ".join(dict.fromkeys(moved.run.label for moved in every))
+    what = "norm of how far weights moved, over the largest of the module"
+    return f"{title}: {label}", f"{spec.note}; {what}; {who}"
 
 
 def _panel(axis: Any, rows: Sequence[Moved]) -> None:
