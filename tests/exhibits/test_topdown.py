@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,33 +37,24 @@ def quality(run: RunRow) -> float:
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Showing]]:
     """Every exhibit by name; the current directory holds the files of its runs."""
-    folder = tmp_path_factory.mktemp("topdown")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        (folder / "config").symlink_to(ROOT / "config")
-        toy = read_yaml(Path(ROOT / "tests/workflow/topdown.yaml"))
-        parts = {
-            "studies": {
-                "topdown": {"cascades": {"other": {"subsets": {"Even": "clip-*[02468]", "Odd": "clip-*[13579]"}}}}
-            }
-        }
-        plan = resolve(validate(merged(toy, parts)))
-        found = {name: one for (_, name), one in exhibits(plan).items()}
-        written: set[str] = set()
-        for run in (run for one in found.values() for run in (*one.spec.runs, *one.spec.others)):
-            write_run(run, written)
-        for row in found["table-corpora"].spec.corpora:
-            counted = {
-                "listed": 9,
-                "utterances": 9,
-                "rejected": {},
-                "hours": 1.0,
-                "speakers": 3,
-                "characters": 90,
-                "words": 20,
-            }
-            write_json(Path(row.counts), dict.fromkeys(("train", "dev", "test"), counted), sealed=False)
-        yield found
+        patch.chdir(tmp_path_factory.mktemp("topdown"))
+        yield showings(other={"subsets": {"Even": "clip-*[02468]", "Odd": "clip-*[13579]"}})
+
+
+def showings(**cascades: dict[str, Any]) -> dict[str, Showing]:
+    """The exhibits of the toy config with some cascades changed; their files in the current directory."""
+    Path("config").symlink_to(ROOT / "config")
+    toy = read_yaml(Path(ROOT / "tests/workflow/topdown.yaml"))
+    plan = resolve(validate(merged(toy, {"studies": {"topdown": {"cascades": cascades}}})))
+    found = {name: one for (_, name), one in exhibits(plan).items()}
+    written: set[str] = set()
+    for run in (run for one in found.values() for run in (*one.spec.runs, *one.spec.others)):
+        write_run(run, written)
+    counted = {"listed": 9, "utterances": 9, "rejected": {}, "hours": 1.0, "speakers": 3, "characters": 90, "words": 20}
+    for row in found["table-corpora"].spec.corpora:
+        write_json(Path(row.counts), dict.fromkeys(("train", "dev", "test"), counted), sealed=False)
+    return found
 
 
 def write_run(run: RunRow, written: set[str]) -> None:
@@ -162,6 +154,28 @@ def test_findings_say_where_the_algorithm_ended(shown: dict[str, Showing], tmp_p
     assert "accepted, one after the other: 1 of 2 with seed 1 (9 epochs for all), 2 of 2 with seed 2" in said
     assert "The longer training of the baseline has 4 epochs with seed 1, 4 epochs with seed 2." in said
     assert {part["title"].split(",")[0] for part in found["parts"]} == {"CTC", "Other"}
+
+
+def test_a_cascade_of_one_seed_claims_nothing_of_other_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside others with several: neither its table nor its findings borrow their noise."""
+    monkeypatch.chdir(tmp_path)
+    more = {"seeds": [1], "stages": [["last-1"], ["last-3"]]}
+    found = showings(other=more)
+    text = draw(found["table3"], tmp_path)["md"]
+    assert "No random seed is repeated: rates and intervals are those of these trained models" in text
+    assert "No p values: no random seed is repeated" in text
+    assert "±" not in text
+    assert "what another random seed would have changed, too" not in text
+    parts = {part["title"].split(",")[0]: part["sentences"] for part in json.loads(
+        draw(found["findings"], tmp_path)["json"])["parts"]}  # fmt: skip
+    alone = "No random seed is repeated here: this is true of these trained models alone."
+    assert parts["Other"][0] == alone
+    assert not any("beyond noise" in sentence for sentence in parts["Other"])
+    assert alone not in parts["CTC"]
+    rows = list(csv.DictReader(io.StringIO(draw(found["figure-stages"], tmp_path)["csv"])))
+    scopes = {(row["treatment"].split("-")[0], row["speaks_of"], row["seed_noise_degrees"]) for row in rows
+              if row["row"] == "treatment"}  # fmt: skip
+    assert scopes == {("ctc", "treatment", "6"), ("other", "these trained models", "0")}
 
 
 def test_donors_stand_at_their_share_and_their_epoch(shown: dict[str, Showing], tmp_path: Path) -> None:

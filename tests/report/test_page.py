@@ -238,6 +238,18 @@ def test_tensors_are_counted_by_layer_in_the_order_of_their_numbers(tmp_path: Pa
     assert "rows of the output layer that began as the start's27" in text
 
 
+def test_what_top_down_training_proved_is_shown(tmp_path: Path) -> None:
+    fakes = Fakes(tmp_path, treatments=("frozen-1",), targets={"german": "German"})
+    path = Path(fakes.runs[0]["record"])
+    record: dict[str, Any] = read_json(path)
+    checks = record["checks"]
+    more = {"start": checks["start"] | {"optimizer": 2}, "end": checks["end"] | {"gradient_through_frozen": ["lstm"]}}
+    write_json(path, record | {"checks": checks | more})
+    text = Page(render(fakes.report([]))).text
+    assert "tensors that the optimiser holds, no other2" in text
+    assert "gradients came through frozen layers tolstm" in text
+
+
 def test_several_seeds_link_to_each_run(tmp_path: Path) -> None:
     fakes = Fakes(tmp_path, treatments=("scratch", "frozen-0"), seeds=(1, 2), targets={"german": "German"}, epochs=2)
     page = Page(render(fakes.report(draw_everything(fakes, tmp_path / "freezing"))))

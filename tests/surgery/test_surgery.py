@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.models.test_attention import small as small_attention
 from tests.models.test_layered import normed_model, randn
 from thaw.config.models import DeepSpeechSpec
 from thaw.config.schema import FrozenSpec
@@ -278,6 +279,31 @@ def test_a_frozen_stack_that_lets_no_gradient_through_is_caught():
     train(surgery)
     with pytest.raises(SurgeryError, match=r"no gradient came through the frozen layers to \['layer_1'\]"):
         surgery.check_end(silent)
+
+
+def test_what_a_decoder_learns_through_its_frozen_output_is_looked_at_too():
+    """Its gradients come through that output alone; those of the encoder come from CTC, too."""
+    surgery = prepared(small_attention(), None, [], ["ctc_output", "attention_output"])
+    assert surgery.below_frozen() == ["blstm_1", "blstm_2", "attention", "decoder"]
+    with torch.no_grad():
+        for parameter in surgery.trainable().values():
+            parameter.add_(1.0)
+    assert surgery.check_end()["gradient_through_frozen"] == ["blstm_1", "blstm_2", "attention", "decoder"]
+    silent = [name for name in surgery.trainable() if ".decoder." in name]
+    with pytest.raises(SurgeryError, match=r"no gradient came through the frozen layers to \['decoder'\]"):
+        surgery.check_end(silent)
+
+
+def test_weights_that_are_handed_on_hold_frozen_layers_as_they_were():
+    surgery = top_down(2)
+    train(surgery)
+    kept = {name: tensor.clone() for name, tensor in surgery.model.state_dict().items()}
+    surgery.check_kept(kept)
+    kept["layers.layer_1.bias"][0] += 1  # trained: none of its business
+    surgery.check_kept(kept)
+    kept["layers.layer_6.bias"][0] += 1e-6
+    with pytest.raises(SurgeryError, match=r"that were kept have other frozen layers: \['layer_6'\]"):
+        surgery.check_kept(kept)
 
 
 def test_layers_above_frozen_ones_are_no_matter_of_theirs():

@@ -25,9 +25,12 @@ from thaw.errors import UserError
 from thaw.files import read_json, read_jsonl, write_json, write_jsonl
 from thaw.models import load_model
 from thaw.randomness import rng
+from thaw.surgery.checks import SurgeryError
 from thaw.tasks import LanguageModelling
+from thaw.training import session
 from thaw.training.begin import Job, begin
 from thaw.training.distributed import World
+from thaw.training.epochs import Epochs
 from thaw.training.learner import Moment
 from thaw.training.streams import Streams, Text, cuts
 from thaw.training.torch_optim import Averaged, NonMonotone, optimizer_for
@@ -235,6 +238,20 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(text: Bench) -> None:
     assert code == 0, err
     assert "resumed" in err
     assert_same_outputs(text, "out")
+
+
+def test_what_is_handed_on_is_checked_and_not_what_trained_alone(text: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An average over steps that also took in the frozen matrix would be in the file, though not in the model."""
+    run = RunRecipe.model_validate({**text.recipe, "freeze": ["embedding", "decoder"]})
+
+    def job(state: str) -> Job:
+        return Job(run, [text.train], [text.dev], {}, text.folder / state, units=text.folder / "units.json", device="cpu")
+
+    session.train(job("one"))
+    weights = Epochs.weights
+    monkeypatch.setattr(Epochs, "weights", lambda self: {name: t * 0.9 for name, t in weights(self).items()})
+    with pytest.raises(SurgeryError, match=r"kept have other frozen layers: \['embedding'\]"):
+        session.train(job("two"))
 
 
 def test_without_its_units_it_says_what_is_missing(text: Bench) -> None:

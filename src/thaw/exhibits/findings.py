@@ -32,7 +32,7 @@ class Findings:
             "finding": self.finding,
             "note": spec.note,
             "general": general(frame) + self._agreement(spec, frame),
-            "parts": [part(spec, cells) for cells in grouped(frame, lambda cell: cell.column).values()],
+            "parts": [part(spec, cells, frame) for cells in grouped(frame, lambda cell: cell.column).values()],
         }
         return written_findings(found)
 
@@ -77,11 +77,14 @@ def general(frame: Frame) -> list[str]:
     return sentences
 
 
-def part(spec: ExhibitSpec, cells: Sequence[Cell]) -> dict[str, Any]:
-    """What one column of rates shows."""
+def part(spec: ExhibitSpec, cells: Sequence[Cell], frame: Sequence[Cell]) -> dict[str, Any]:
+    """What one column of rates shows, of all cells of the findings."""
     title = f"{cells[0].run.target_label}: {cells[0].decode.way_label}"
     best = min(cells, key=lambda cell: cell.rate)
     sentences = [f"Lowest {best.measure.name}: {_named(best)}."]
+    # Where that holds of all columns, it is said of the whole (`general`).
+    if any(cell.noise.degrees for cell in frame) and not any(cell.noise.degrees for cell in cells):
+        sentences.insert(0, "No random seed is repeated here: this is true of these trained models alone.")
     for base in dict.fromkeys((spec.baseline, spec.reference)):
         first = next((cell for cell in cells if cell.row == (base, "")), None)
         # How the reference compares to the baseline is said once.

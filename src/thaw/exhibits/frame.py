@@ -182,8 +182,11 @@ def _treated(one: Judged) -> Hashable:
 
 
 def _pool(one: Judged) -> Hashable:
-    """What shares its seed noise: the treatments of a study on one target that were judged in the same way."""
-    return one.run.study, one.run.target, one.decode.way
+    """What shares its seed noise: the treatments of a study on one target that were judged in the same way.
+
+    Of a study that holds several experiments, those of one: another model, or less data, has another noise.
+    """
+    return one.run.study, one.run.target, one.decode.way, one.run.place.group if one.run.place else ""
 
 
 def _noise(pool: Iterable[Judged], measure: Measure) -> SeedNoise:

@@ -123,6 +123,7 @@ _TEX = {
     "×": r"$\times$",
     "·": r"$\cdot$",
     "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
     "→": r"$\rightarrow$",
 }
 

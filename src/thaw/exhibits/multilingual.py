@@ -18,6 +18,7 @@ from thaw.exhibits.frame import COLUMNS, Cell, Row, as_csv, frame_rows, grouped,
 from thaw.exhibits.grid import MINUS, NONE, Block, Column, Grid, Printed, written
 from thaw.exhibits.notes import UNFINISHED, level_text, rate_notes, rate_text
 from thaw.exhibits.published import Published, read_table
+from thaw.exhibits.scales import mark, scales_note
 from thaw.exhibits.spec import ExhibitSpec
 from thaw.exhibits.style import figure_bytes, figure_titled, house_style, legend, looks, plain_log_axis
 from thaw.exhibits.tables import RatesTable
@@ -119,6 +120,7 @@ def _block(spec: ExhibitSpec, gains: Gains, title: str) -> Block:
         rows.append(tuple(row))
     notes = [note.replace("Bold: lowest of its column.", "Bold: lowest of its row.")
              for note in rate_notes(spec, gains.cells)]  # fmt: skip
+    notes += scales_note(gains.cells)
     notes.append(f"WER %. Gain: relative, {_compared(spec)}.")
     return Block(f"{title}: {decode.way_label}", "Language", tuple(columns), tuple(rows), tuple(notes))
 
@@ -133,7 +135,7 @@ def _printed(cell: Cell | None, gain: float | None, best: float | None) -> Print
     if cell is None:
         return Printed(NONE)
     text = rate_text(cell) + ("" if gain is None else f" / {percent(-gain)}")
-    return Printed(text, cell.rate == best, UNFINISHED if cell.unfinished else "", cell.runs)
+    return Printed(text, cell.rate == best, (UNFINISHED if cell.unfinished else "") + mark(cell), cell.runs)
 
 
 def percent(change: float) -> str:
@@ -171,8 +173,9 @@ def _csv(spec: ExhibitSpec, ways: Sequence[Gains]) -> bytes:
             target, treatment = cell.run.target, cell.run.treatment
             more: dict[str, Any] = {"hours": rounded(amounts.get(target)), "states": sizes.get(target, "")}
             more |= {"gain": rounded(gains.gain(target, treatment)), "gain_over": gains.base(treatment)}
+            more |= {"scale_at_end": int(bool(mark(cell)))}
             rows += [row | more for row in frame_rows(spec, [cell])]
-    return as_csv((*COLUMNS, "hours", "states", "gain", "gain_over"), rows)
+    return as_csv((*COLUMNS, "hours", "states", "gain", "gain_over", "scale_at_end"), rows)
 
 
 # --- gain by hours ----------------------------------------------------------------------------------------------------

@@ -170,9 +170,13 @@ def smallest_text(family: list[Cell], base: str) -> str:
 def bars_over(frame: Iterable[Cell]) -> str:
     """What follows "intervals" over a figure."""
     cells = [*frame]
-    trained = all(cell.estimate.scope == "these trained models" for cell in cells)
+    trained = [cell for cell in cells if cell.estimate.scope == "these trained models"]
     over = in_words([over_text(units_of(cells))], cells)[0]
-    return f"{over}{' of these trained models' if trained else ' and random seeds'}"
+    if len(trained) == len(cells):
+        return f"{over} of these trained models"
+    labels = dict.fromkeys(cell.run.place.label if cell.run.place else cell.run.target_label for cell in trained)
+    alone = f" ({', '.join(labels)}: of these trained models alone)" if trained else ""
+    return f"{over} and random seeds{alone}"
 
 
 def count_text(scores: Mapping[str, Any]) -> str:

@@ -63,8 +63,9 @@ def federated_parts(spec: ExhibitSpec) -> list[dict[str, Any]]:
         return []
     own = spec.model_copy(update={"runs": runs})
     found = []
-    for cells in grouped(read_frame(own, ["word"]), lambda cell: cell.column).values():
-        shown = part(own, cells)
+    frame = read_frame(own, ["word"])
+    for cells in grouped(frame, lambda cell: cell.column).values():
+        shown = part(own, cells, frame)
         sentences = [*shown["sentences"], *(_pair(*pair) for pair in tested_pairs(own, cells))]
         found.append({"title": f"Federated dropout, {shown['title']}", "sentences": sentences})
     return found

@@ -21,11 +21,11 @@ from thaw.errors import UserError
 Scale = Literal["mini", "paper"]
 Speech = Literal["synthesised", "recorded", "mixed", "text"]  # of the target corpora; text: no speech at all
 Need = Literal[
-    "corpora", "scores", "sources", "metrics", "style", "setup", "evidence", "probes", "record"
-]  # setup: how runs were trained (SETUP)
+    "corpora", "scores", "sources", "metrics", "style", "setup", "evidence", "probes", "record", "tuning"
+]  # setup: how runs were trained (SETUP); tuning: what a decoder was tuned to
 
 # Raise it when drawing changes its meaning (statistics, what is counted, what is marked): every exhibit is drawn anew.
-EXHIBIT_VERSION = 2
+EXHIBIT_VERSION = 3
 
 TABLE = ("csv", "md", "tex", "json")  # the forms of exhibits, by suffix
 FIGURE = ("png", "pdf", "csv")
@@ -281,7 +281,8 @@ class ExhibitSpec(Strict):
 
 
 def _trimmed_run(run: RunRow, needs: set[Need]) -> RunRow:
-    decodes = tuple(decode.model_copy(update={"hypotheses": "", "record": ""}) for decode in run.decodes)
+    left_out = {"hypotheses": ""} | ({} if "tuning" in needs else {"record": ""})
+    decodes = tuple(decode.model_copy(update=left_out) for decode in run.decodes)
     return run.model_copy(
         update={
             # Whether it was finished stands beside its rates, and which epoch was kept in its curves.

@@ -104,18 +104,18 @@ def published_block(spec: ExhibitSpec, file: str, table: str, note: str) -> Bloc
 def draw_findings(spec: ExhibitSpec, paper: str, finding: str) -> dict[str, bytes]:
     """What each cascade shows, as md and json: by its first measure, or by words where that is counted."""
     found: list[dict[str, Any]] = []
-    frames: list[Frame] = []
-    for one in experiments(spec):
-        frames.append(one.frame)
+    every = [*experiments(spec)]
+    whole = tuple(cell for one in every for cell in one.frame)
+    for one in every:
         measures = [cell.measure for cell in one.frame]
         shown = next((measure for measure in MEASURES.values() if measure in measures), measures[0])
         columns = grouped((cell for cell in one.frame if cell.measure == shown), lambda cell: cell.column)
         for cells in columns.values():
-            mine = part(one.spec, cells)
+            mine = part(one.spec, cells, whole)
             said = [*mine["sentences"], *_endings(spec, one.spec.baseline)]
             found.append({"title": f"{one.label}, {mine['title']}", "sentences": said})
-    said = general(tuple(cell for frame in frames for cell in frame))
-    return written_findings({"paper": paper, "finding": finding, "note": spec.note, "general": said, "parts": found})
+    about = {"paper": paper, "finding": finding, "note": spec.note}
+    return written_findings({**about, "general": general(whole), "parts": found})
 
 
 def _endings(spec: ExhibitSpec, baseline: str) -> list[str]:

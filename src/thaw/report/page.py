@@ -304,12 +304,16 @@ def _checks(checks: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
         yield "layers drawn anew", pretty(start["drawn"]), False
     if "trainable" in start:
         yield "tensors trained", _by_layer(start["trainable"]), False
+    if "optimizer" in start:
+        yield "tensors that the optimiser holds, no other", pretty(start["optimizer"]), False
     if "output_rows_kept" in start:
         yield "rows of the output layer that began as the start's", pretty(start["output_rows_kept"]), False
     if "without_gradient" in end:
         still = end["without_gradient"]
         moved = f"passed, but for {pretty(still)} (every gradient zero)" if still else "passed"
         yield "every trained parameter changed", moved, False
+    if "gradient_through_frozen" in end:
+        yield "gradients came through frozen layers to", pretty(end["gradient_through_frozen"]), False
     for name, value in sorted(checks.items()):
         if name not in ("start", "end"):
             words = {True: "passed", False: "FAILED"}[value] if isinstance(value, bool) else pretty(value)

@@ -151,7 +151,7 @@ EXHIBITS: dict[str, Exhibit] = {
     "findings": Exhibit("Findings", FINDINGS, ("scores",), _findings, (RATES,), runs=judged),
     "table-corpora": Exhibit("Corpora", TABLE, ("corpora",), _corpora, runs=judged),
     "table1": Exhibit(
-        "Table 1: word error rates by language", TABLE, ("scores", "corpora"), _table1, (RATES,), runs=judged
+        "Table 1: word error rates by language", TABLE, ("scores", "corpora", "tuning"), _table1, (RATES,), runs=judged
     ),
     "figure4": Exhibit(
         "Figure 4: held-out frames and words by time, steps and epochs", FIGURE, ("scores", "metrics", "style"),

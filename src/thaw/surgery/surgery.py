@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from thaw.config.schema import FrozenSpec
 from thaw.errors import UserError
@@ -121,12 +121,16 @@ class Surgery:
         return len(names)
 
     def below_frozen(self) -> list[str]:
-        """Shared layers that train and reach the loss through a frozen layer alone, in the model's order."""
+        """Layers that train and reach the loss through a frozen layer alone, in the model's order."""
         frozen = [place for place, name in enumerate(self.model.trunk) if name in self.frozen_layers]
         last = max(frozen, default=0)
         if all(head in self.frozen_layers for head in self.model.heads):
             last = len(self.model.trunk)
-        return [name for name in self.model.trunk[:last] if name not in self.frozen_layers]
+        below = {*self.model.trunk[:last]}
+        for lang, branch in self.model.branches.items():  # a decoder's layers, or those of a language
+            if all(head in self.frozen_layers for head in self.model.heads_of[lang]):
+                below.update(branch)
+        return [name for name in self.model.layers if name in below and name not in self.frozen_layers]
 
     def check_end(self, without_gradient: Collection[str] = ()) -> dict[str, Any]:
         """After training: frozen layers are bit-identical to what they were, every trainable tensor moved.
@@ -148,6 +152,15 @@ class Surgery:
         through = {"gradient_through_frozen": below} if (below := self.below_frozen()) else {}
         return {"frozen": digests, "without_gradient": sorted(unchanged), **through}
 
+    def check_kept(self, weights: Mapping[str, Tensor]) -> None:
+        """The weights that are handed on, named as in `state_dict`, hold frozen layers as they were, bit for bit.
+
+        SurgeryError names the layers that they do not: an average over steps, say, must not reach them.
+        """
+        digests = self._frozen_digests.items()
+        moved = [name for name, digest in digests if self._frozen_digest(name, weights) != digest]
+        require(not moved, f"the weights that were kept have other frozen layers: {moved}")
+
     def _unreached(self, layer: str, without_gradient: Collection[str]) -> bool:
         """Whether every gradient of a layer that trains was exactly zero."""
         mine = [name for name in self.trainable() if layer_of(name) == layer]
@@ -161,9 +174,14 @@ class Surgery:
         wrong = sorted(expected ^ set(self.trainable()))
         require(not wrong, f"frozen and trainable are mixed up: {wrong}")
 
-    def _frozen_digest(self, name: str) -> str:
-        """SHA-256 of a frozen layer: all of it, but for what may move of its norms (statistics, or all)."""
+    def _frozen_digest(self, name: str, weights: Mapping[str, Tensor] | None = None) -> str:
+        """SHA-256 of a frozen layer: all of it, but for what may move of its norms (statistics, or all).
+
+        That of the model as it is now, or of its `weights` elsewhere.
+        """
         state = self.model.layer_state(name)
+        if weights is not None:
+            state = {key: weights[key] for key in state}
         if self.frozen.norm != "eval":
             moving = norm_tensors(self.model, name)
             if self.frozen.norm == "train":

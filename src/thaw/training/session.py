@@ -20,7 +20,7 @@ from thaw.config.strict import semantic
 from thaw.config.tasks import CTC
 from thaw.errors import Unfinished, UserError
 from thaw.files import write_json, write_jsonl
-from thaw.models import save_tensors
+from thaw.models import load_tensors, save_tensors
 from thaw.training import environment
 from thaw.training.begin import Job, begin, check_start
 from thaw.training.distributed import World
@@ -126,6 +126,8 @@ class Session:
             self.recorders.close(outcome)
         checks = begun.check_end()
         if self.world.leads:
+            self.save_weights(learner)
+            begun.surgery.check_kept(self.kept_weights(learner))
             self.finish(learner, checks)
 
     def note_end(self) -> None:
@@ -266,10 +268,15 @@ class Session:
         where = f"epoch {place.epoch} of {self.recipe.recipe.epochs}, step {place.step}"
         return f"{reason}; saved at {where}; the same command goes on from there"
 
+    def kept_weights(self, learner: Learner) -> dict[str, Tensor]:
+        """Those of the best epoch, as they lie on disk."""
+        assert learner.best is not None  # the first dev loss is finite, or the learner had raised Diverged
+        path, _ = self.folder.best_paths(int(learner.best["epoch"]))
+        return load_tensors(path)[0]
+
     def finish(self, learner: Learner, checks: dict[str, Any]) -> None:
         """Write the record and gather the result."""
-        assert learner.best is not None  # the first dev loss is finite, or the learner had raised Diverged
-        self.save_weights(learner)
+        assert learner.best is not None  # see `kept_weights`
         if LAST in self.recipe.recipe.snapshots:
             self.save_snapshot(LAST, learner.weights(), len(learner.rows))
         wanted = set(self.recipe.recipe.snapshots) - {BEST}
