@@ -166,6 +166,17 @@ def test_curves_are_of_the_targets_own_dev(made: Made) -> None:
     assert {row["treatment"] for row in rows} == {"scratch", "multilingual"}  # neither the GMM nor late gradients
 
 
+def test_every_language_has_a_panel_of_its_own_dev(made: Made) -> None:
+    rows = rows_of(made, "figure-languages")
+    assert {row["target"] for row in rows} == {"catalan", "french"}
+    assert {row["treatment"] for row in rows if row["target"] == "french"} == {"scratch", "cross-all", "multilingual"}
+    together = {row["target"]: row["frame_accuracy"] for row in rows if row["treatment"] == "multilingual"}
+    assert together == {"catalan": "75.0", "french": "87.5"}  # one training, judged by each language
+    whole = made.whole()
+    one = tuple(run for run in whole.runs if run.target == "catalan")
+    assert "figure-languages" not in drawable(exhibits("multilingual"), whole.model_copy(update={"runs": one}))
+
+
 def test_snapshots_that_were_decoded_are_drawn_too(made: Made) -> None:
     runs = [run | {"decodes": [run["decodes"][0] | {"snapshot": "epoch-3"}]} for run in made.runs if run["decodes"]]
     spec = made.spec("figure4", runs=runs)

@@ -243,9 +243,10 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(text: Bench) -> None:
 def test_what_is_handed_on_is_checked_and_not_what_trained_alone(text: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """An average over steps that also took in the frozen matrix would be in the file, though not in the model."""
     run = RunRecipe.model_validate({**text.recipe, "freeze": ["embedding", "decoder"]})
+    units = text.folder / "units.json"
 
     def job(state: str) -> Job:
-        return Job(run, [text.train], [text.dev], {}, text.folder / state, units=text.folder / "units.json", device="cpu")
+        return Job(run, [text.train], [text.dev], {}, text.folder / state, units=units, device="cpu")
 
     session.train(job("one"))
     weights = Epochs.weights

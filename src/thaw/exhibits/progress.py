@@ -94,18 +94,38 @@ def _decoded(run: RunRow) -> dict[int, float]:
     return found
 
 
+@dataclass(frozen=True)
+class Panel:
+    """What lies along the x axis, and whose runs are shown."""
+
+    axis: Axis
+    target: str = ""  # empty: those of all targets
+
+
 def draw_progress(spec: ExhibitSpec) -> dict[str, bytes]:
     """Figure 4: panels for time, updates and epochs; a second row of them where snapshots were decoded."""
-    return _draw(spec, "Training by time, updates and epochs", (TIME, STEPS, EPOCHS))
+    title = f"Training by time, updates and epochs: {_targets(spec)}"
+    return _draw(spec, title, [Panel(axis) for axis in (TIME, STEPS, EPOCHS)])
 
 
 def draw_learners(spec: ExhibitSpec) -> dict[str, bytes]:
     """Late gradients: panels for updates and time."""
-    title = "Asynchronous training by updates and by time"
-    return _draw(spec, title, (STEPS, TIME), "time: as many machines as replicas, none of which waits")
+    title = f"Asynchronous training by updates and by time: {_targets(spec)}"
+    more = "time: as many machines as replicas, none of which waits"
+    return _draw(spec, title, [Panel(axis) for axis in (STEPS, TIME)], more)
 
 
-def _draw(spec: ExhibitSpec, title: str, axes_of: Sequence[Axis], more: str = "") -> dict[str, bytes]:
+def draw_languages(spec: ExhibitSpec) -> dict[str, bytes]:
+    """The epochs of every language in a panel each; a network of several is in all of theirs, by each one's own dev."""
+    panels = [Panel(EPOCHS, name) for name in spec.targets]
+    return _draw(spec, "Training by epochs, each language by its own dev", panels)
+
+
+def _targets(spec: ExhibitSpec) -> str:
+    return ", ".join(spec.targets.values())
+
+
+def _draw(spec: ExhibitSpec, title: str, panels: Sequence[Panel], more: str = "") -> dict[str, bytes]:
     from matplotlib.figure import Figure
 
     if not spec.runs:
@@ -117,17 +137,22 @@ def _draw(spec: ExhibitSpec, title: str, axes_of: Sequence[Axis], more: str = ""
     held_out = ("Held-out frame accuracy %" if framed else "Dev WER %", lambda point: point.held_out)
     heights = [held_out, *([("Test WER %", lambda point: point.test_wer)] if tested else [])]
     with house_style():
-        figure = Figure(figsize=(2.9 * len(axes_of) + 0.4, 2.6 * len(heights) + 1.2), layout="constrained")
-        grid = figure.subplots(len(heights), len(axes_of), squeeze=False, sharey="row")
+        figure = Figure(
+            figsize=((2.9 if len(panels) < 5 else 2.1) * len(panels) + 0.4, 2.6 * len(heights) + 1.2),
+            layout="constrained",
+        )
+        grid = figure.subplots(len(heights), len(panels), squeeze=False, sharey="row")
         for line, (name, height) in zip(grid, heights, strict=True):
             line[0].set_ylabel(name)
-            for axis, (label, place) in zip(line, axes_of, strict=True):
-                _panel(axis, runs, style, place, height)
+            for axis, panel in zip(line, panels, strict=True):
+                label, place = panel.axis
+                mine = [(run, found) for run, found in runs if panel.target in ("", run.target)]
+                _panel(axis, mine, style, place, height)
                 axis.set_xlabel(label)
-        targets = ", ".join(spec.targets.values())
+                axis.set_title(spec.targets.get(panel.target, ""), fontweight="normal")
         seeds = "a line for each random seed" if len({run.seed for run in spec.runs}) > 1 else ""
         notes = (spec.note, seeds, more)
-        figure_titled(figure, f"{title}: {targets}", "; ".join(filter(None, notes)))
+        figure_titled(figure, title, "; ".join(filter(None, notes)))
         handles = [grid[0][0].plot([], [], color=style[name].colour, label=label)[0]
                    for name, label in spec.treatments.items()]  # fmt: skip
         legend(figure, handles, loc="outside lower center", ncols=3)

@@ -102,6 +102,12 @@ def central(spec: ExhibitSpec) -> tuple[RunRow, ...]:
     return tuple(run for run in networks(spec) if not run.learner)
 
 
+def languages(spec: ExhibitSpec) -> tuple[RunRow, ...]:
+    """The networks of all targets that one optimiser trained, where there are several targets."""
+    found = tuple(run for run in spec.runs if run.metrics and not run.learner)
+    return found if len({run.target for run in found}) > 1 else ()
+
+
 def learners(spec: ExhibitSpec) -> tuple[RunRow, ...]:
     """Those that several replicas trained, and before them the same treatment by one optimiser."""
     late = tuple(run for run in networks(spec) if run.learner)
@@ -112,9 +118,9 @@ def learners(spec: ExhibitSpec) -> tuple[RunRow, ...]:
 
 def _findings(spec: ExhibitSpec) -> dict[str, bytes]:
     from thaw.exhibits.findings import Findings
-    from thaw.exhibits.multilingual import published
+    from thaw.exhibits.multilingual import is_hybrid, published
 
-    return Findings(PAPER, PAPER_FINDING, published()).draw(spec)
+    return Findings(PAPER, PAPER_FINDING, published() if is_hybrid(spec) else None).draw(spec)
 
 
 def _table1(spec: ExhibitSpec) -> dict[str, bytes]:
@@ -133,6 +139,12 @@ def _figure4(spec: ExhibitSpec) -> dict[str, bytes]:
     from thaw.exhibits.progress import draw_progress
 
     return draw_progress(spec)
+
+
+def _languages(spec: ExhibitSpec) -> dict[str, bytes]:
+    from thaw.exhibits.progress import draw_languages
+
+    return draw_languages(spec)
 
 
 def _gains(spec: ExhibitSpec) -> dict[str, bytes]:
@@ -156,6 +168,9 @@ EXHIBITS: dict[str, Exhibit] = {
     "figure4": Exhibit(
         "Figure 4: held-out frames and words by time, steps and epochs", FIGURE, ("scores", "metrics", "style"),
         _figure4, runs=central,
+    ),
+    "figure-languages": Exhibit(
+        "Held-out frames of each language by epochs", FIGURE, ("scores", "metrics", "style"), _languages, runs=languages
     ),
     "figure-gain": Exhibit(
         "Gain over single languages by hours of speech", FIGURE, ("scores", "corpora", "style"), _gains, (RATES,),
