@@ -14,6 +14,8 @@ import pytest
 from tests.exhibits.fakes import hypotheses
 from thaw.config.load import merged, read_yaml, validate
 from thaw.config.schema import ScoringSpec
+from thaw.exhibits.frame import read_frame
+from thaw.exhibits.notes import bars_over
 from thaw.exhibits.spec import RunRow
 from thaw.exhibits.write import write_exhibit
 from thaw.files import write_json, write_jsonl
@@ -176,6 +178,8 @@ def test_a_cascade_of_one_seed_claims_nothing_of_other_seeds(tmp_path: Path, mon
     scopes = {(row["treatment"].split("-")[0], row["speaks_of"], row["seed_noise_degrees"]) for row in rows
               if row["row"] == "treatment"}  # fmt: skip
     assert scopes == {("ctc", "treatment", "6"), ("other", "these trained models", "0")}
+    bars = bars_over(read_frame(found["figure-stages"].spec, ["char"], compared=False))
+    assert bars == "over speakers and random seeds (Other: of these trained models alone)"
 
 
 def test_donors_stand_at_their_share_and_their_epoch(shown: dict[str, Showing], tmp_path: Path) -> None:
