@@ -69,6 +69,8 @@ def test_the_published_sizes(plan: Plan) -> None:
     assert len(ctc.alphabet) == 49  # ESPnet's dictionary without <unk>
     assert ctc.recipe.early_stop_epochs == 5
     assert run(plan, "ctc-dropout-baseline").recipe.recipe.dropout == 0.5
+    attention = run(plan, "attention-baseline").recipe.recipe
+    assert (attention.epochs, attention.early_stop_epochs, attention.epsilon_decay) == (15, 3, 0.01)
     switchboard = run(plan, "transformer-baseline").recipe.recipe
     assert (switchboard.schedule, switchboard.learning_rate, switchboard.warmup_steps) == ("noam", 5.0, 25000)
     assert (switchboard.units.kind, switchboard.batch_size) == ("bpe", 256)
