@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.workflow.conftest import Workspace
+from tests.workflow.conftest import REPOSITORY, Workspace
+from tests.workflow.dry_runs import listed
 from thaw.models import load_model
 
 pytestmark = pytest.mark.e2e
@@ -75,3 +77,15 @@ def test_curves_are_drawn_of_time_and_of_late_gradients(done: Path) -> None:
 def test_nothing_is_left_to_do(done: Path) -> None:
     again = Workspace.at(done.parent).run("-n")
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_the_published_size_is_a_dry_run(workspace: Workspace) -> None:
+    for language in ("eu", "ca", "pt", "ro", "es", "fr", "it"):
+        release = workspace.root / "data" / "cv-corpus-17.0-2024-03-15" / language
+        (release / "clips").mkdir(parents=True)
+        for table in ("train", "dev", "test", "validated"):
+            (release / f"{table}.tsv").write_text("client_id\tpath\tsentence\n")
+    jobs = listed(workspace, config=REPOSITORY / "config" / "paper-multilingual.yaml")
+    rules = Counter(job.split()[0] for job in jobs.elements())
+    assert rules["train"] == 1 + 3 * (7 * 4 + 1) + 1  # English; treatments and the network of all; late gradients
+    assert (rules["align"], rules["GMM"]) == (8, 7)  # English is aligned, too, and no target
