@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--revision", default=BEFORE, help="of git (default: %(default)s)")
     parser.add_argument("--models", nargs="+", choices=[*NAMES, "all"], default=DEFAULT, metavar="NAME")
     parser.add_argument("--size", choices=["toy", "mini"], default="mini")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batches", type=int, default=12, help="of an epoch")
     parser.add_argument("--seconds", type=float, default=3.0, help="of the longest utterance")
     parser.add_argument("--rounds", type=int, default=3)

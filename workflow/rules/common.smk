@@ -10,20 +10,20 @@ from thaw.planning import contents
 from thaw.planning import layout
 from thaw.planning import showing
 from thaw.planning import taken
+from thaw.planning import turns
 from thaw.canonical import canonical_json
 from thaw.config.load import load
 from thaw.config.strict import semantic
 from thaw.errors import UserError
 from thaw.files import verify, write_json
-from thaw.planning.artifacts import SCORE_VERSION, Decode, Run
+from thaw.planning.artifacts import SCORE_VERSION
 from thaw.planning.emissions import (
     asks_the_model,
     emission_of,
-    emissions_of,
     kept,
     read_of,
 )
-from thaw.planning.plan import resolve, with_origins
+from thaw.planning.plan import resolve
 
 # From the files and what --config says over them, as `thaw runs` reads them: Snakemake's own reading of them, `config`,
 # takes the last of two equal keys and knows no null that takes away.
@@ -131,53 +131,9 @@ wildcard_constraints:
     name="[a-z0-9-]+",
 
 
-def made_for(one):
-    """The ids of a run, or an imported checkpoint, and of what it is made from."""
-    if not isinstance(one, Run):
-        return [one.id]
-    manifests = [data.manifest for data in one.data]
-    corpora = [manifest.corpus for manifest in manifests]
-    return [
-        one.id,
-        *(manifest.id for manifest in manifests),
-        *(data.id for data in one.data),
-        *(corpus.audio_id for corpus in corpora),
-        *(corpus.source_id for corpus in corpora),
-    ]
-
-
-# Studies end one after the other, in the config's order, so that the first tables are there long before the last.
-PLACES = {study.name: place for place, study in enumerate(reversed(PLAN.studies))}
-FOR_STUDY = {
-    made: PLACES[study.name]
-    for study in reversed(PLAN.studies)
-    for run in (*study.sources, *study.runs)
-    for one in with_origins(run)
-    for made in made_for(one)
-}
-FOR_STUDY |= {
-    made: PLACES[study.name]
-    for study in reversed(PLAN.studies)
-    for one in (*study.decodes, *study.probes, *study.gmms)
-    for made in (
-        one.id,
-        *emissions_of([one] if isinstance(one, Decode) else []),
-        *([one.lm.id] if getattr(one, "lm", None) else []),
-        *([one.graph.id] if getattr(one, "graph", None) else []),
-    )
-}
-
-# Within a study, all that others start from goes first, with what it is made from: they wait for it.
-FIRST = {
-    *PLAN.lexicons,
-    *PLAN.alignments,
-} | {
-    made
-    for later in PLAN.runs.values()
-    for run in later.waits_for
-    if run.id in PLAN.runs
-    for made in made_for(run)
-}
+PLACES = turns.places(PLAN)
+FOR_STUDY = turns.places_of_jobs(PLAN)
+FIRST = turns.awaited(PLAN)
 
 
 RETRIES = ("--retries", "--restart-times", "-T")

@@ -275,6 +275,7 @@ rule evidence:
         "results/evidence/{id}/evidence.json",
     log:
         "results/logs/evidence/{id}.log",
+    priority: first
     conda:
         "../../envs/tools.yaml"
     threads: EXECUTION.threads

@@ -53,7 +53,7 @@ rule units:
         record="results/units/{id}/record.json",
     log:
         "results/logs/units/{id}.log",
-    priority: 10
+    priority: first
     localrule: True
     conda:
         "../../envs/tools.yaml"
