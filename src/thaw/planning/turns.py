@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from thaw.planning.alignments import Graph
-from thaw.planning.artifacts import Checkpoint, Decode, Run
+from thaw.planning.alignments import GmmDecode, Graph
+from thaw.planning.artifacts import Checkpoint, Decode, Probe, Run
 from thaw.planning.emissions import emissions_of
 from thaw.planning.plan import Plan, Study, with_origins
 
@@ -33,7 +33,8 @@ def _made_for_study(study: Study) -> Iterator[str]:
             yield from _made_for(one)
     for transfer in study.transfers:
         yield transfer.evidence.id
-    for each in (*study.decodes, *study.probes, *study.gmms):
+    judgements: list[Decode | Probe | GmmDecode] = [*study.decodes, *study.probes, *study.gmms]
+    for each in judgements:
         yield each.id
         yield from emissions_of([each] if isinstance(each, Decode) else [])
         lm, graph = getattr(each, "lm", None), getattr(each, "graph", None)
