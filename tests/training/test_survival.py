@@ -68,6 +68,7 @@ def test_a_signal_to_the_whole_group_saves_and_the_shells_status_is_75(bench: Be
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup's children ignore SIGHUP, and so would these
     )
     assert process.stderr
     assert process.stdout

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import BatchNorm1d
 
 from thaw.config.awd_lstm import AwdLstmSpec
@@ -109,6 +110,10 @@ class Begun:
     def check_end(self) -> dict[str, Any]:
         """Check the surgery once more, after the training; gives all that was checked."""
         return {**self.checks, "end": self.surgery.check_end(self.learner.unmoved())}
+
+    def check_kept(self, weights: Mapping[str, Tensor]) -> None:
+        """Check that the weights that are handed on hold what was to stay."""
+        self.surgery.check_kept(weights)
 
 
 @dataclass(frozen=True)

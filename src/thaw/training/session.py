@@ -127,7 +127,7 @@ class Session:
         checks = begun.check_end()
         if self.world.leads:
             self.save_weights(learner)
-            begun.surgery.check_kept(self.kept_weights(learner))
+            begun.check_kept(self.kept_weights(learner))
             self.finish(learner, checks)
 
     def note_end(self) -> None:
